@@ -1,0 +1,155 @@
+/**
+ * What a pooled request costs.
+ *
+ * Four ways to send a 32-byte request and await its answer, over ten connections to one server in another process:
+ * the floor (floor.ts, a minimal client by hand), a bare `FantaTCP.request`, `pool.request`, and `pool.use`. All in one
+ * process, in rounds, in an order that changes from round to round, so that a change in the machine's speed meets all
+ * alike. The figure is the client's CPU time a request (`process.cpuUsage`), and the ratio to the floor is taken within
+ * each round. Medians over the rounds. Latency is taken in runs of its own: to take it costs as much as to send.
+ *
+ *     npm run bench            [--rounds 7] [--seconds 1]
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createHistogram } from "node:perf_hooks";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { FantaPool, FantaTCP } from "poolwarden/fanta";
+import { Floor } from "./floor.ts";
+
+const { values: flags } = parseArgs({ options: { rounds: { type: "string" }, seconds: { type: "string" } } });
+const rounds = Number(flags.rounds ?? 7);
+const seconds = Number(flags.seconds ?? 1);
+const connections = 10;
+const payload = "x".repeat(32);
+const host = "127.0.0.1";
+
+type Send = () => Promise<string>;
+interface Way {
+  readonly name: string;
+  readonly send: Send;
+}
+interface Figures {
+  readonly cpuUs: number;
+  readonly perSecond: number;
+  readonly p50: number;
+  readonly p99: number;
+}
+
+const main = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const server = spawn(process.execPath, [main, "fanta", "serve", "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+process.once("exit", () => server.kill("SIGKILL"));
+const [line] = (await once(server.stdout, "data")) as [Buffer];
+const port = Number(/:(\d+)/.exec(line.toString())?.[1]);
+
+const floors = await Promise.all(Array.from({ length: connections }, () => Floor.connect(host, port)));
+const bare = await Promise.all(Array.from({ length: connections }, () => FantaTCP.connect({ host, port })));
+const pool = await FantaPool.start({ host, port, size: connections });
+await pool.ready({ min: connections });
+
+/** One after another, as a caller by hand would share them. */
+function shared<C>(clients: readonly C[], send: (client: C) => Promise<string>): Send {
+  let next = 0;
+  return () => {
+    next = next + 1 === clients.length ? 0 : next + 1;
+    return send(clients[next] as C);
+  };
+}
+
+const ways: readonly Way[] = [
+  { name: "floor", send: shared(floors, (client) => client.request(payload)) },
+  { name: "FantaTCP.request", send: shared(bare, (client) => client.request(payload)) },
+  { name: "FantaPool.request", send: () => pool.request(payload) },
+  { name: "FantaPool.use", send: () => pool.use((client) => client.request(payload)) },
+];
+
+console.log(
+  `Node ${process.version}; ${connections} connections, ${payload.length}-byte payloads, the server in another process; ` +
+    `medians of ${rounds} rounds of ${seconds} s\n`,
+);
+const widths = [8, 18, 14, 14, 12, 10, 10];
+print(["callers", "way", "CPU µs/request", "× floor", "requests/s", "p50 ms", "p99 ms"]);
+for (const callers of [16, 128, 1_024]) {
+  for (const { send } of ways) await load(send, callers, 300, undefined); // Warm.
+  const seen = new Map<string, Figures[]>(ways.map(({ name }) => [name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (let turn = 0; turn < ways.length; turn++) {
+      const { name, send } = ways[(turn + round) % ways.length] as Way;
+      seen.get(name)?.push(await measure(send, callers));
+    }
+  }
+  const floor = seen.get("floor") as Figures[];
+  for (const { name } of ways) {
+    const figures = seen.get(name) as Figures[];
+    const ratio = median(figures.map(({ cpuUs }, round) => cpuUs / (floor[round] as Figures).cpuUs));
+    print([
+      String(callers),
+      name,
+      median(figures.map(({ cpuUs }) => cpuUs)).toFixed(2),
+      ratio.toFixed(2),
+      Math.round(median(figures.map(({ perSecond }) => perSecond))).toLocaleString("en"),
+      median(figures.map(({ p50 }) => p50)).toFixed(3),
+      median(figures.map(({ p99 }) => p99)).toFixed(3),
+    ]);
+  }
+}
+console.log("\nBars: at 1,024 callers ≤ 1.6 × the floor and ≤ 1.0 µs; at 128 callers ≤ 2.0 × and ≤ 3 µs.");
+
+for (const client of floors) client.close();
+await Promise.all(bare.map((client) => client.close()));
+await pool.close();
+server.kill();
+
+async function measure(send: Send, callers: number): Promise<Figures> {
+  globalThis.gc?.(); // What the others left behind is not this one's cost.
+  const cpu = process.cpuUsage();
+  const startedAt = performance.now();
+  const requests = await load(send, callers, seconds * 1_000, undefined);
+  const { user, system } = process.cpuUsage(cpu);
+  const tookMs = performance.now() - startedAt;
+  const latency = createHistogram();
+  await load(send, callers, seconds * 200, latency);
+  return {
+    cpuUs: (user + system) / requests,
+    perSecond: (requests * 1_000) / tookMs,
+    p50: latency.percentile(50) / 1e6,
+    p99: latency.percentile(99) / 1e6,
+  };
+}
+
+/** Callers that each send one request after another for a while. Returns how many were answered. */
+async function load(
+  send: Send,
+  callers: number,
+  ms: number,
+  latency: ReturnType<typeof createHistogram> | undefined,
+): Promise<number> {
+  let running = true;
+  let requests = 0;
+  const caller = async (): Promise<void> => {
+    while (running) {
+      if (latency === undefined) await send();
+      else {
+        const startedAt = performance.now();
+        await send();
+        latency.record(Math.max(1, Math.round((performance.now() - startedAt) * 1e6)));
+      }
+      requests++;
+    }
+  };
+  const stop = setTimeout(() => {
+    running = false;
+  }, ms);
+  await Promise.all(Array.from({ length: callers }, caller));
+  clearTimeout(stop);
+  return requests;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return ((sorted[Math.floor((sorted.length - 1) / 2)] as number) + (sorted[Math.ceil((sorted.length - 1) / 2)] as number)) / 2;
+}
+
+function print(cells: readonly string[]): void {
+  console.log(cells.map((cell, at) => (at < 2 ? cell.padEnd(widths[at] as number) : cell.padStart(widths[at] as number))).join("  "));
+}

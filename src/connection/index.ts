@@ -1,0 +1,10 @@
+export { Connection, type ConnectionHost, type ConnectionPlace, type ConnectionState, readyKey } from "./connection.ts";
+export {
+  type Connector,
+  checkConnector,
+  checkEndpoints,
+  type Endpoint,
+  type EndpointSource,
+  type OpenContext,
+} from "./connector.ts";
+export { type Memory, newMemory, succeeding } from "./machine.ts";

@@ -1,0 +1,127 @@
+/**
+ * The line in front of a pool.
+ *
+ * Promised: arrival order among those served; a limit, at which the next is turned away at the door; a caller who
+ * leaves is never handed anything; nobody waits longer than its own time. Joining, leaving and being served are O(1),
+ * and one timer serves the whole line (runtime/deadlines.ts).
+ *
+ * One who was served and must wait again, because what it was given is gone, came before everyone who still waits. So
+ * those who come back stand at the head, and the limit is not for them.
+ *
+ * A waiter is its own node: the links are its fields, so a caller that waits costs no allocation beyond itself.
+ */
+
+import { type Check, type Checks, integer, nested } from "../options.ts";
+import { Deadlines, type DurationList, type Runtime, type Timed } from "../runtime/index.ts";
+
+export interface QueueOptions {
+  /** Callers that may wait at once. @default 1_000 */
+  readonly limit?: number;
+}
+
+const queueChecks: Checks<QueueOptions> = { limit: integer(0) };
+
+/** The row for an option that holds queue options. */
+export const queueCheck: Check = nested(queueChecks);
+
+export const defaultQueueLimit = 1_000;
+/** How long a caller waits when it does not say. */
+export const defaultWaitMs = 5_000;
+
+/** One who can wait in a line. */
+export abstract class Waiter implements Timed {
+  deadline = 0;
+  timedBefore: Timed | undefined = undefined;
+  timedAfter: Timed | undefined = undefined;
+  timedIn: DurationList | undefined = undefined;
+  /** `runtime.now()` when it joined. */
+  joinedAt = 0;
+  waiting = false;
+  before: Waiter | undefined = undefined;
+  after: Waiter | undefined = undefined;
+  /** Its time is over; it has left the line already. Must not throw. */
+  abstract expired(): void;
+}
+
+export class Line<W extends Waiter> {
+  readonly limit: number;
+  readonly #deadlines: Deadlines<W>;
+  #first: W | undefined;
+  #last: W | undefined;
+  /** The last of those who came back; they are the head of the line. */
+  #lastBack: W | undefined;
+  #size = 0;
+
+  constructor(runtime: Runtime, limit: number) {
+    this.limit = limit;
+    const expired = (waiter: W): void => {
+      this.#unlink(waiter);
+      waiter.expired();
+    };
+    this.#deadlines = new Deadlines<W>(runtime, expired, { keepAlive: true });
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Joins at the end. False: the line is at its limit. */
+  join(waiter: W, now: number, waitMs: number): boolean {
+    if (this.#size >= this.limit) return false;
+    this.#enter(waiter, this.#last, undefined, now, waitMs);
+    return true;
+  }
+
+  /** Joins behind those who came back, before everyone else. */
+  comeBack(waiter: W, now: number, waitMs: number): void {
+    const before = this.#lastBack;
+    this.#enter(waiter, before, before === undefined ? this.#first : (before.after as W | undefined), now, waitMs);
+    this.#lastBack = waiter;
+  }
+
+  /** Takes the first out, to be served. */
+  next(): W | undefined {
+    const first = this.#first;
+    if (first !== undefined) this.leave(first);
+    return first;
+  }
+
+  /** Takes one out. Does nothing for one that is not waiting. */
+  leave(waiter: W): void {
+    if (!waiter.waiting) return;
+    this.#deadlines.remove(waiter);
+    this.#unlink(waiter);
+  }
+
+  /** How long each has waited, first in line first. */
+  ages(now: number): number[] {
+    const ages: number[] = [];
+    for (let at: Waiter | undefined = this.#first; at !== undefined; at = at.after) ages.push(now - at.joinedAt);
+    return ages;
+  }
+
+  #enter(waiter: W, before: W | undefined, after: W | undefined, now: number, waitMs: number): void {
+    waiter.joinedAt = now;
+    waiter.waiting = true;
+    waiter.before = before;
+    waiter.after = after;
+    if (before === undefined) this.#first = waiter;
+    else before.after = waiter;
+    if (after === undefined) this.#last = waiter;
+    else after.before = waiter;
+    this.#size++;
+    this.#deadlines.add(waiter, now, waitMs);
+  }
+
+  #unlink(waiter: W): void {
+    waiter.waiting = false;
+    this.#size--;
+    if (waiter === this.#lastBack) this.#lastBack = waiter.before as W | undefined;
+    if (waiter.before === undefined) this.#first = waiter.after as W | undefined;
+    else waiter.before.after = waiter.after;
+    if (waiter.after === undefined) this.#last = waiter.before as W | undefined;
+    else waiter.after.before = waiter.before;
+    waiter.before = undefined;
+    waiter.after = undefined;
+  }
+}

@@ -1,0 +1,2 @@
+export { type ExitReason, isClean } from "./exit.ts";
+export { type HasProcess, Process, type ProcessSpec, processOf, type Self, type StopOptions } from "./process.ts";

@@ -1,0 +1,658 @@
+/**
+ * A routing pool: many callers share a few resources, and each request is routed to one of them.
+ *
+ * For what multiplexes: HTTP/2, Redis, gRPC, any protocol with request ids. Not for what one caller must have to
+ * itself (a transaction, a worker that does one thing at a time): that is a checkout pool.
+ *
+ *     use(work) ─▶ strategy picks among the members with room ─▶ work(resource) ─▶ released when it has answered
+ *                  └ none has: in line, first come, first served
+ *
+ * Membership, readiness, load and choice are four parts. Which places there are is decided here (endpoints × size);
+ * connections fill them and register while they can serve (pool/tree.ts); the registry's events are the membership;
+ * traffic.ts counts and admits; the strategy chooses.
+ */
+
+import {
+  type Connector,
+  checkConnector,
+  checkEndpoints,
+  type Endpoint,
+  type EndpointSource,
+  type ConnectionState,
+} from "../connection/index.ts";
+import { AcquireTimeoutError, ConnectionLostError, OpenFailedError, PoolwardenError } from "../errors.ts";
+import {
+  type Checks,
+  callback,
+  checkOptions,
+  duration,
+  either,
+  fraction,
+  having,
+  integer,
+  nested,
+  required,
+  runtimeCheck,
+  signal as signalCheck,
+  text,
+} from "../options.ts";
+import {
+  type CloseReport,
+  defaultQueueLimit,
+  type Place,
+  type Pool,
+  type PoolSnapshot,
+  PoolTree,
+  type ProcessTree,
+  type QueueOptions,
+  queueCheck,
+  type ReadyOptions,
+  stateOf,
+  type UseOptions,
+  type Work,
+} from "../pool/index.ts";
+import type { Process } from "../process/index.ts";
+import { type BackoffOptions, backoffCheck, type Runtime, systemRuntime, type Timer } from "../runtime/index.ts";
+import type { ChildSpec } from "../supervisor/index.ts";
+import { emit, type PoolStats } from "../telemetry/index.ts";
+import { Call, checkUse, noOptions } from "./call.ts";
+import { EndpointFollower, isFixed } from "./endpoints.ts";
+import { leastUsed } from "./least-used.ts";
+import { PoolMember } from "./member.ts";
+import { type Member, type RouteRequest, type StrategyLike, strategyOf } from "./strategy.ts";
+import { anyone, Traffic } from "./traffic.ts";
+
+export interface RoutingPoolOptions<R> {
+  readonly connector: Connector<R>;
+  /** Connections per endpoint. @default 10 */
+  readonly size?: number;
+  /** Where to. @default the connector's own */
+  readonly endpoints?: EndpointSource;
+  /** @default leastUsed() */
+  readonly strategy?: StrategyLike<R>;
+  /** The line of callers while every member is full or away. */
+  readonly queue?: QueueOptions;
+  readonly retry?: RetryOptions;
+  /** Between attempts to open. @default random-exponential, 1_000 to 30_000 ms */
+  readonly backoff?: BackoffOptions;
+  /** How long an attempt to open may take. @default 10_000 */
+  readonly openTimeoutMs?: number;
+  /** How long a connection that leaves may take to finish what is in flight. @default 30_000 */
+  readonly drainTimeoutMs?: number;
+  /** Of the pool's supervisors. @default 3 */
+  readonly maxRestarts?: number;
+  /** @default 5 */
+  readonly maxSeconds?: number;
+  readonly name?: string;
+  readonly runtime?: Runtime;
+}
+
+export interface RetryOptions {
+  /** Tries a request has in all. @default 3 */
+  readonly attempts?: number;
+  /** Retries of what may have been sent, as a fraction of the last 10 s of traffic; never less than 10 a second. @default 0.1 */
+  readonly budget?: number;
+}
+
+/** One request's hold on a member, for those who end it by themselves. Settle it once; disposing settles it as ok. */
+export interface Route<R> extends Disposable {
+  readonly resource: R;
+  readonly member: Member<R>;
+  settle(outcome?: { readonly error?: unknown }): void;
+}
+
+/** A connection as the pool shows it; `since` is `runtime.now()`. */
+export interface MemberInfo {
+  readonly slot: number;
+  readonly endpoint: Endpoint;
+  readonly state: ConnectionState;
+  readonly since: number;
+  readonly inFlight: number;
+  readonly capacity: number;
+  readonly weight: number;
+  readonly ejected: boolean;
+}
+
+const retryChecks: Checks<RetryOptions> = { attempts: integer(1), budget: fraction() };
+
+/** The rows for everything but the connector: pools made for one protocol have these too. */
+export const routingChecks: Checks<Omit<RoutingPoolOptions<never>, "connector">> = {
+  size: integer(1),
+  endpoints: {
+    expected: "an array of endpoints, or an async iterable of such arrays",
+    accepts: (value) =>
+      Array.isArray(value) || (typeof value === "object" && value !== null && Symbol.asyncIterator in value),
+  },
+  strategy: either(callback(), having("pick")),
+  queue: queueCheck,
+  retry: nested(retryChecks),
+  backoff: backoffCheck,
+  openTimeoutMs: duration(),
+  drainTimeoutMs: duration({ zero: true }),
+  maxRestarts: integer(0),
+  maxSeconds: integer(1),
+  name: text(),
+  runtime: runtimeCheck,
+};
+
+/** How long a connector's `close` is waited for. */
+const closeTimeoutMs = 5_000;
+
+let made = 0;
+
+/** Somebody waits until something is true of the pool. */
+interface Condition {
+  readonly test: () => boolean;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class RoutingPool<R> implements Pool<R> {
+  readonly name: string;
+  /** What carries requests; for pools of one protocol that route without `use`. @internal */
+  readonly traffic: Traffic<R>;
+  readonly #runtime: Runtime;
+  #tree!: PoolTree<R, PoolMember<R>>;
+  #endpoints: Endpoint[];
+  #size: number;
+  readonly #conditions = new Set<Condition>();
+  #closing: Promise<CloseReport> | undefined;
+  #destroying: Promise<void> | undefined;
+  #force: (() => void) | undefined;
+  #follower: EndpointFollower | undefined;
+
+  /**
+   * Starts the pool and resolves when its tree is up, connected or not: `ready()` waits for connections.
+   *
+   * @throws {OptionError} before anything has started.
+   */
+  static async start<R>(options: RoutingPoolOptions<R>): Promise<RoutingPool<R>> {
+    return RoutingPool.startAs("RoutingPool.start", (from) => new RoutingPool<R>(from), options);
+  }
+
+  /** The same for a pool of one protocol. @internal */
+  static async startAs<R, P extends RoutingPool<R>>(
+    where: string,
+    make: (from: PoolParts<R>) => P,
+    options: RoutingPoolOptions<R>,
+  ): Promise<P> {
+    checkOptions(where, options, { connector: required(having("open")), ...routingChecks } as Checks<RoutingPoolOptions<R>>);
+    checkConnector(where, options.connector as Connector<never>);
+    const { connector, name = `${connector.name} pool ${++made}` } = options;
+    const source = options.endpoints ?? connector.endpoints ?? [{ id: connector.name }];
+    const endpoints = isFixed(source) ? checkEndpoints(`${where}: endpoints`, source) : [];
+    const pool = make({ name, options, endpoints });
+    await pool.#start(options, source);
+    return pool;
+  }
+
+  /** For the user's own supervisor. The pool closes what it has when it is shut down. */
+  static childSpec<R>(options: RoutingPoolOptions<R>): ChildSpec {
+    const id = options.name ?? options.connector?.name ?? "pool";
+    return { id, type: "supervisor", start: () => RoutingPool.start(options) };
+  }
+
+  /** @internal */
+  constructor({ name, options, endpoints }: PoolParts<R>) {
+    this.name = name;
+    this.#runtime = options.runtime ?? systemRuntime;
+    this.#endpoints = endpoints;
+    this.#size = options.size ?? 10;
+    this.traffic = new Traffic<R>(
+      {
+        name,
+        connector: options.connector,
+        runtime: this.#runtime,
+        strategy: strategyOf(options.strategy ?? leastUsed(), this.#runtime),
+        queueLimit: options.queue?.limit ?? defaultQueueLimit,
+        attempts: options.retry?.attempts ?? 3,
+        budget: options.retry?.budget ?? 0.1,
+      },
+      {
+        stats: () => this.stats(),
+        lastError: () => this.#tree.lastError(),
+        hopeless: () => this.#hopeless(),
+        nudge: () => this.#tree.nudge(),
+      },
+    );
+  }
+
+  get process(): Process {
+    return this.#tree.process;
+  }
+
+  use<T>(work: Work<R, T>, options: UseOptions = noOptions): Promise<T> {
+    return new Promise((resolve, reject) => {
+      checkUse("RoutingPool.use", work, options);
+      new Call(this.traffic, work, options, resolve, reject).begin();
+    });
+  }
+
+  /**
+   * Chooses a member at once, for a caller that says itself when its request is over. Counts as in flight until then.
+   *
+   * @throws {NoMemberError} nobody is connected; {BusyError} nobody has room; {OpenFailedError}; {ClosedError}.
+   */
+  pick(request: RouteRequest = anyone): Route<R> {
+    const { traffic } = this;
+    if (traffic.phase !== "open") {
+      traffic.totals.rejected++;
+      throw traffic.closedError();
+    }
+    const member = traffic.admit(request);
+    if (member === undefined) {
+      traffic.totals.rejected++;
+      const error = traffic.unavailable();
+      if (error.code === "ERR_POOL_NO_MEMBER") this.#tree.nudge();
+      throw error;
+    }
+    return new PickedRoute(traffic, member);
+  }
+
+  /** Every connection, whatever its state. O(connections). */
+  members(): readonly MemberInfo[] {
+    return [...this.#tree.places].map((place) => {
+      const member = place.connection?.member;
+      return {
+        slot: place.slot,
+        endpoint: place.endpoint,
+        state: stateOf(place),
+        since: place.connection?.since ?? 0,
+        inFlight: member?.inFlight ?? 0,
+        capacity: member?.capacity ?? 0,
+        weight: place.endpoint.weight ?? 1,
+        ejected: false,
+      };
+    });
+  }
+
+  /**
+   * Runs `work` on every member that is ready, the full ones too, and resolves with what became of each, in the order of
+   * their slots. One that fails takes no other along. Nothing is retried.
+   */
+  async broadcast<T>(work: (resource: R) => T | Promise<T>): Promise<PromiseSettledResult<T>[]> {
+    checkUse("RoutingPool.broadcast", work, noOptions);
+    if (this.traffic.phase !== "open") throw this.traffic.closedError();
+    const members = this.#members().filter((member) => member.registered);
+    members.sort((a, b) => a.slot - b.slot);
+    const calls = members.map(
+      (member) =>
+        new Promise<T>((resolve, reject) => {
+          new Call<R, T>(this.traffic, work, noOptions, resolve, reject).beginOn(member);
+        }),
+    );
+    return Promise.allSettled(calls);
+  }
+
+  async ready(options: ReadyOptions = {}): Promise<void> {
+    checkOptions("RoutingPool.ready", options, {
+      min: integer(1),
+      signal: signalCheck(),
+      timeoutMs: duration({ zero: true, infinity: true }),
+    });
+    const { min = 1, signal, timeoutMs = 30_000 } = options;
+    signal?.throwIfAborted();
+    if (this.#tree.counts().ready >= min && this.traffic.phase !== "closed") return;
+    this.#tree.nudge();
+    const startedAt = this.#runtime.now();
+    let timer: Timer | undefined;
+    let aborted: (() => void) | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        timer = this.#runtime.setTimer(
+          () => {
+            const waitedMs = this.#runtime.now() - startedAt;
+            reject(new AcquireTimeoutError("open", { stats: this.stats(), waitedMs, cause: this.#tree.lastError() }));
+          },
+          timeoutMs,
+          { keepAlive: true },
+        );
+        aborted = () => reject(signal?.reason);
+        signal?.addEventListener("abort", aborted);
+        const test = (): boolean => {
+          if (!this.#hopeless()) return this.#tree.counts().ready >= min;
+          throw new OpenFailedError({ stats: this.stats(), cause: this.#tree.lastError() });
+        };
+        this.#until(test).then(resolve, reject);
+      });
+    } finally {
+      timer?.cancel();
+      if (aborted !== undefined) signal?.removeEventListener("abort", aborted);
+    }
+  }
+
+  stats(): PoolStats {
+    const counts = this.#tree.counts();
+    const members = this.#members();
+    const used = members.filter((member) => member.registered && member.inFlight > 0).length;
+    const inFlight = members.reduce((sum, member) => sum + member.inFlight, 0);
+    const { opened, openFailed, lost, closed } = this.#tree.totals;
+    return {
+      name: this.name,
+      kind: "routing",
+      ...counts,
+      ejected: 0,
+      idle: counts.ready - used,
+      used,
+      inFlight,
+      waiting: this.traffic.line.size,
+      totals: { ...this.traffic.totals, opened, openFailed, lost, closed },
+    };
+  }
+
+  snapshot(): PoolSnapshot {
+    const connections = [...this.#tree.places].map((place) => {
+      const lastError = place.memory.lastError;
+      return {
+        slot: place.slot,
+        endpoint: place.endpoint.id,
+        state: stateOf(place),
+        since: place.connection?.since ?? 0,
+        inFlight: place.connection?.member?.inFlight ?? 0,
+        attempts: place.memory.failures,
+        ...(lastError === undefined ? {} : { lastError: inWords(lastError) }),
+      };
+    });
+    const waiters = this.traffic.line.ages(this.#runtime.now()).map((ageMs) => ({ ageMs }));
+    return { name: this.name, kind: "routing", stats: this.stats(), connections, waiters, leases: [] };
+  }
+
+  tree(): ProcessTree {
+    return this.#tree.tree();
+  }
+
+  async resize(size: number): Promise<void> {
+    checkOptions<{ size: number }>("RoutingPool.resize", { size }, { size: required(integer(0)) });
+    if (this.traffic.phase !== "open") throw this.traffic.closedError();
+    this.#size = size;
+    const { removed, added } = this.#reconcile();
+    await this.#until(
+      () =>
+        removed.every((place) => !this.#tree.places.has(place)) && added.every((place) => place.connection !== undefined),
+    );
+  }
+
+  async recycle(options: { readonly overMs?: number } = {}): Promise<void> {
+    checkOptions("RoutingPool.recycle", options, { overMs: duration({ zero: true }) });
+    if (this.traffic.phase !== "open") throw this.traffic.closedError();
+    const { overMs = 0 } = options;
+    const old = [...this.#tree.places].filter((place) => !place.leaving);
+    const startedAt = this.#runtime.now();
+    for (const [at, place] of old.entries()) {
+      if (!place.leaving) await this.#replace(place);
+      const pauseMs = startedAt + ((at + 1) * overMs) / old.length - this.#runtime.now();
+      if (pauseMs > 0 && at < old.length - 1) await this.#pause(pauseMs);
+    }
+    await this.#until(() => old.every((place) => !this.#tree.places.has(place)));
+  }
+
+  close(options: { readonly timeoutMs?: number } = {}): Promise<CloseReport> {
+    if (this.#closing === undefined) {
+      try {
+        checkOptions("RoutingPool.close", options, { timeoutMs: duration({ zero: true, infinity: true }) });
+      } catch (error) {
+        return Promise.reject(error);
+      }
+      this.#closing = this.#close(options.timeoutMs ?? 30_000);
+    }
+    return this.#closing;
+  }
+
+  destroy(reason?: Error): Promise<void> {
+    this.#destroying ??= this.#destroy(reason);
+    return this.#destroying;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #start(options: RoutingPoolOptions<R>, source: EndpointSource): Promise<void> {
+    const { connector, backoff, openTimeoutMs = 10_000, drainTimeoutMs = 30_000, maxRestarts, maxSeconds } = options;
+    this.#tree = await PoolTree.start<R, PoolMember<R>>(
+      {
+        name: this.name,
+        connector,
+        runtime: this.#runtime,
+        backoff,
+        openTimeoutMs,
+        closeTimeoutMs,
+        drainTimeoutMs,
+        maxRestarts,
+        maxSeconds,
+      },
+      {
+        enter: (place, resource) => new PoolMember<R>(place, resource),
+        joined: (member) => this.traffic.joined(member),
+        left: (member) => this.traffic.left(member),
+        inFlight: (member) => member.inFlight,
+        fail: (member, reason) => this.#lost(member, reason),
+        capacityChanged: (member) => this.traffic.readCapacity(member),
+        wanted: () => this.traffic.line.size > 0 || this.#conditions.size > 0,
+        changed: (place) => this.#changed(place),
+        died: () => this.#died(),
+      },
+    );
+    if (isFixed(source)) this.#reconcile();
+    else {
+      this.#follower = new EndpointFollower(this.name, source, this.#runtime, (endpoints) => {
+        this.#endpoints = endpoints;
+        this.#reconcile();
+      });
+      void this.#follower.follow();
+    }
+  }
+
+  /** Makes the places what they should be: `size` at each endpoint, none elsewhere. */
+  #reconcile(): { removed: Place<R, PoolMember<R>>[]; added: Place<R, PoolMember<R>>[] } {
+    const removed: Place<R, PoolMember<R>>[] = [];
+    const added: Place<R, PoolMember<R>>[] = [];
+    const wanted = new Map(this.#endpoints.map((endpoint) => [endpoint.id, this.#size]));
+    const staying = [...this.#tree.places].filter((place) => !place.leaving);
+    // Those that serve stay before those that do not; the newest go first.
+    for (const place of [...staying.filter(isReady), ...staying.filter((place) => !isReady(place))]) {
+      const room = wanted.get(place.endpoint.id) ?? 0;
+      if (room > 0) wanted.set(place.endpoint.id, room - 1);
+      else removed.push(place);
+    }
+    for (const place of removed) this.#tree.leave(place);
+    for (const endpoint of this.#endpoints) {
+      for (let missing = wanted.get(endpoint.id) ?? 0; missing > 0; missing--) added.push(this.#tree.add(endpoint));
+    }
+    return { removed, added };
+  }
+
+  /** A successor takes the slot, and is waited for until it serves or has failed to; the old one finishes meanwhile. */
+  async #replace(place: Place<R, PoolMember<R>>): Promise<void> {
+    this.#tree.leave(place);
+    const { added } = this.#reconcile();
+    await this.#until(() => added.every((successor) => successor.leaving || successor.served || hasFailed(successor)));
+  }
+
+  #changed(place: Place<R, PoolMember<R>>): void {
+    // The server asked it to go (GOAWAY): somebody else takes its place while it finishes.
+    if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) this.#reconcile();
+    if (stateOf(place) === "fatal" && this.#hopeless()) this.traffic.refuseAll(() => this.traffic.unavailable());
+    this.#look();
+  }
+
+  #lost(member: PoolMember<R>, reason: Error | undefined): void {
+    const error = new ConnectionLostError(
+      `pool "${this.name}": the connection in slot ${member.slot} was lost under this work. ` +
+        `It may have been done: repeat it only if that does no harm (idempotent: true lets the pool do so).`,
+      { sent: "maybe", cause: reason, stats: this.stats() },
+    );
+    const calls: Call<R, unknown>[] = [];
+    for (let call = member.firstCall; call !== undefined; call = call.after) calls.push(call as Call<R, unknown>);
+    this.traffic.lose(member, error);
+    for (const call of calls) call.lostUnder(error);
+    if (calls.length === 0) return;
+    // The works know better what happened to them, if they notice: they have one tick to say so.
+    const tick = (): void => {
+      for (const call of calls) call.failIfStill(error);
+    };
+    this.#runtime.setTimer(tick, 0, { keepAlive: true });
+  }
+
+  async #close(timeoutMs: number): Promise<CloseReport> {
+    const { traffic } = this;
+    const runtime = this.#runtime;
+    const deadline = runtime.now() + timeoutMs;
+    const underWay = traffic.calls;
+    if (traffic.phase === "open") traffic.phase = "closing";
+    let aborted = 0;
+    if (underWay > 0) {
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          timer.cancel();
+          aborted = traffic.calls;
+          resolve();
+        };
+        const timer = runtime.setTimer(done, timeoutMs, { keepAlive: true });
+        traffic.onIdle = done;
+        this.#force = done;
+      });
+    }
+    this.#end(traffic.endError ?? traffic.closedError());
+    await this.#tree.stop(Math.max(deadline - runtime.now(), 0));
+    this.#look();
+    return { finished: underWay - aborted, aborted };
+  }
+
+  async #destroy(reason: Error | undefined): Promise<void> {
+    this.traffic.endError = reason ?? this.traffic.closedError();
+    this.#force?.();
+    this.#closing ??= Promise.resolve({ finished: 0, aborted: this.traffic.calls });
+    this.#end(this.traffic.endError);
+    await this.#tree.stop(0);
+    this.#look();
+  }
+
+  /** Nothing goes on from here: whoever still waits or works is told so. */
+  #end(error: Error): void {
+    const { traffic } = this;
+    traffic.phase = "closed";
+    traffic.endError ??= error;
+    traffic.refuseAll(() => error);
+    for (const member of this.#members()) {
+      const calls: Call<R, unknown>[] = [];
+      for (let call = member.firstCall; call !== undefined; call = call.after) calls.push(call as Call<R, unknown>);
+      for (const call of calls) call.abortWith(error);
+    }
+    for (const condition of this.#conditions) condition.reject(error);
+    this.#conditions.clear();
+    this.#follower?.stop();
+  }
+
+  /** The tree has ended. If nobody asked for it (its restarts were used up, or somebody stopped it), so does the pool. */
+  #died(): void {
+    if (this.traffic.phase === "closed") return;
+    const reason = this.#tree.process.reason as Error | string;
+    if (reason !== "normal") emit("pool.died", { pool: this.name, reason });
+    this.#end(this.traffic.closedError());
+  }
+
+  #hopeless(): boolean {
+    const counts = this.#tree.counts();
+    return counts.fatal > 0 && counts.fatal === counts.size - counts.draining;
+  }
+
+  #members(): PoolMember<R>[] {
+    const members: PoolMember<R>[] = [];
+    for (const place of this.#tree.places) if (place.connection?.member !== undefined) members.push(place.connection.member);
+    return members;
+  }
+
+  /** Resolves when something has become true; rejects when the test throws, or the pool ends. */
+  #until(test: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.traffic.phase === "closed") {
+        reject(this.traffic.endError ?? this.traffic.closedError());
+        return;
+      }
+      this.#conditions.add({ test, resolve, reject });
+      this.#look();
+    });
+  }
+
+  #look(): void {
+    for (const condition of this.#conditions) {
+      try {
+        if (!condition.test()) continue;
+        condition.resolve();
+      } catch (error) {
+        condition.reject(error);
+      }
+      this.#conditions.delete(condition);
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    let passed = false;
+    const timer = this.#runtime.setTimer(
+      () => {
+        passed = true;
+        this.#look();
+      },
+      ms,
+      { keepAlive: true },
+    );
+    return this.#until(() => passed).finally(() => timer.cancel());
+  }
+}
+
+/** What a pool is made of. */
+export interface PoolParts<R> {
+  readonly name: string;
+  readonly options: RoutingPoolOptions<R>;
+  readonly endpoints: Endpoint[];
+}
+
+class PickedRoute<R> implements Route<R> {
+  readonly member: PoolMember<R>;
+  readonly #traffic: Traffic<R>;
+  readonly #startedAt: number;
+  #settled = false;
+
+  constructor(traffic: Traffic<R>, member: PoolMember<R>) {
+    this.#traffic = traffic;
+    this.member = member;
+    this.#startedAt = traffic.runtime.now();
+    traffic.begin(this.#startedAt);
+  }
+
+  get resource(): R {
+    return this.member.resource;
+  }
+
+  settle(outcome: { readonly error?: unknown } = {}): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    const traffic = this.#traffic;
+    const failed = "error" in outcome && outcome.error !== undefined;
+    if (failed) traffic.totals.failed++;
+    else traffic.totals.succeeded++;
+    traffic.release(this.member, this.#startedAt, !failed || !traffic.isFailure(outcome.error), outcome.error);
+    traffic.end();
+  }
+
+  [Symbol.dispose](): void {
+    this.settle();
+  }
+}
+
+function isReady<R>(place: Place<R, PoolMember<R>>): boolean {
+  return stateOf(place) === "ready";
+}
+
+/** It has tried to open a connection and not succeeded, so that waiting for it could take long. */
+function hasFailed<R>(place: Place<R, PoolMember<R>>): boolean {
+  return place.memory.failures > 0 || stateOf(place) === "fatal";
+}
+
+/** An error as a snapshot may show it. Ours hold no secrets; of a driver's we show only what it is. */
+function inWords(error: Error): string {
+  if (error instanceof PoolwardenError) return error.message;
+  const { code } = error as { code?: unknown };
+  return typeof code === "string" || typeof code === "number" ? `${error.name} (${code})` : error.name;
+}

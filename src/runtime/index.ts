@@ -1,0 +1,4 @@
+export { type Abortable, unwatchAbort, watchAbort } from "./abort.ts";
+export { type Backoff, type BackoffOptions, backoff, backoffCheck, nextDelay } from "./backoff.ts";
+export { Deadlines, type DurationList, type Timed } from "./deadlines.ts";
+export { type Runtime, systemRuntime, type Timer, type TimerOptions } from "./runtime.ts";

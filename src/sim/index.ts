@@ -1,0 +1,2 @@
+export { seededRandom } from "./random.ts";
+export { type VirtualRuntime, virtualRuntime } from "./runtime.ts";

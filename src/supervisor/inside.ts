@@ -1,0 +1,58 @@
+/**
+ * Who is inside whose start or stop.
+ *
+ * A child that calls its own supervisor while that supervisor waits for it would hang: on the BEAM the call times out,
+ * here it would wait for ever. So each start and stop runs inside a visit, carried by `AsyncLocalStorage`, and a
+ * supervisor refuses calls from inside a visit of its own (or of one further out). The mark ends when the start or
+ * stop settles: handlers that the child set up there may call later.
+ *
+ * A visit also knows the supervisors that were started within it. When it is given up (the outer supervisor stops and
+ * waits no longer), they are killed, and no more can be started in it: they would run for ever, and nobody knows of
+ * them yet. So start what is shared before, and not by the way in the start of a child.
+ */
+
+import { AsyncLocalStorage } from "node:async_hooks";
+
+export interface Visit {
+  readonly of: { stoppedError(): Error };
+  /** The one further out that was not over when this one began. */
+  readonly outer: Visit | undefined;
+  at: "under way" | "over" | "abandoned";
+  /** How to kill what was started within it. */
+  readonly born: Set<() => void>;
+}
+
+const visits = new AsyncLocalStorage<Visit | undefined>();
+
+/** Runs `act` as a visit of `of`. End it with `endVisit` when what it started has settled. */
+export function visit<T>(of: Visit["of"], act: (visit: Visit) => T): { visit: Visit; result: T } {
+  const visit: Visit = { of, outer: currentVisit(), at: "under way", born: new Set() };
+  return { visit, result: visits.run(visit, () => act(visit)) };
+}
+
+export function endVisit(visit: Visit): void {
+  visit.at = "over";
+  visit.born.clear();
+}
+
+/** Gives up a visit nobody waits for any more, and what was started within it. */
+export function abandonVisit(visit: Visit): void {
+  visit.at = "abandoned";
+  for (const kill of visit.born) kill();
+  visit.born.clear();
+}
+
+/** The innermost visit we are in that is not over. */
+export function currentVisit(): Visit | undefined {
+  let visit = visits.getStore();
+  while (visit?.at === "over") visit = visit.outer;
+  return visit;
+}
+
+/** Whether we are inside a start or stop that `of` waits for. */
+export function isInside(of: Visit["of"]): boolean {
+  for (let visit = currentVisit(); visit !== undefined; visit = visit.outer) {
+    if (visit.at === "under way" && visit.of === of) return true;
+  }
+  return false;
+}
