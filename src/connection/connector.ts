@@ -6,7 +6,7 @@
  */
 
 import { OptionError } from "../errors.ts";
-import { callback, checkFields, required, text } from "../options.ts";
+import { type Check, callback, checkFields, required, text } from "../options.ts";
 import type { ExitReason } from "../process/index.ts";
 
 export interface Connector<R> {
@@ -56,14 +56,22 @@ export interface Endpoint {
 /** A fixed list, or full sets as they change. */
 export type EndpointSource = readonly Endpoint[] | AsyncIterable<readonly Endpoint[]>;
 
+/** The row for an option that is a source of endpoints. */
+export const endpointsCheck: Check = {
+  expected: "an array of endpoints, or an async iterable of such arrays",
+  accepts: (value) =>
+    Array.isArray(value) || (typeof value === "object" && value !== null && Symbol.asyncIterator in value),
+};
+
 /** @throws {OptionError} for what cannot be a connector. */
 export function checkConnector(where: string, connector: Connector<never>): void {
   type Known = Pick<
     Connector<never>,
-    "name" | "open" | "close" | "check" | "reset" | "capacity" | "isFailure" | "isFatal"
+    "name" | "endpoints" | "open" | "close" | "check" | "reset" | "capacity" | "isFailure" | "isFatal"
   >;
   checkFields<Known>(`${where}: connector`, connector, {
     name: required(text()),
+    endpoints: endpointsCheck,
     open: required(callback()),
     close: callback(),
     check: callback(),

@@ -3,6 +3,7 @@ export {
   type Connector,
   checkConnector,
   checkEndpoints,
+  endpointsCheck,
   type Endpoint,
   type EndpointSource,
   type OpenContext,

@@ -6,8 +6,7 @@
  * from the async context.
  */
 
-import { AsyncLocalStorage } from "node:async_hooks";
-import { type Abortable, unwatchAbort, watchAbort } from "../runtime/index.ts";
+import { type Abortable, Carried, unwatchAbort, watchAbort } from "../runtime/index.ts";
 
 /**
  * Who waits behind a holder, by ticket, as at a counter. Each ticket is called once, also that of one who has left, so a
@@ -26,7 +25,7 @@ interface Holding {
 }
 
 /** The locks held by the code that runs in this async context. Not linked, so that none outlives its release. */
-const held = new AsyncLocalStorage<readonly Holding[]>();
+const held = new Carried<readonly Holding[]>();
 
 export class Locks {
   /** A key is here while its lock is held. */
@@ -39,7 +38,7 @@ export class Locks {
   }
 
   async run<T>(key: unknown, work: () => T | Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-    const outer = (held.getStore() ?? []).filter((each) => !each.released);
+    const outer = (held.get() ?? []).filter((each) => !each.released);
     if (outer.some((each) => each.by === this && sameKey(each.key, key))) throw this.#reentrant();
     signal?.throwIfAborted();
     await this.#take(key, signal);
@@ -48,6 +47,7 @@ export class Locks {
       return await held.run([...outer, holding], work);
     } finally {
       holding.released = true;
+      held.end();
       this.#pass(key);
     }
   }

@@ -24,7 +24,8 @@ export class EndpointFollower {
   readonly #pool: string;
   readonly #runtime: Runtime;
   readonly #apply: (endpoints: Endpoint[]) => void;
-  readonly #iterator: AsyncIterator<readonly Endpoint[]>;
+  readonly #source: AsyncIterable<readonly Endpoint[]>;
+  #iterator: AsyncIterator<readonly Endpoint[]> | undefined;
   #current: readonly Endpoint[] = [];
   #grace: Timer | undefined;
   #stopped = false;
@@ -39,14 +40,16 @@ export class EndpointFollower {
     this.#pool = pool;
     this.#runtime = runtime;
     this.#apply = apply;
-    this.#iterator = source[Symbol.asyncIterator]();
+    this.#source = source;
   }
 
   /** Follows the source until it ends or `stop` is called. Never rejects. */
   async follow(): Promise<void> {
     try {
+      const iterator = this.#source[Symbol.asyncIterator]();
+      this.#iterator = iterator;
       while (!this.#stopped) {
-        const { done, value } = await this.#iterator.next();
+        const { done, value } = await iterator.next();
         if (this.#stopped) return;
         if (done) break;
         this.#take(value);
@@ -61,7 +64,7 @@ export class EndpointFollower {
     this.#stopped = true;
     this.#grace?.cancel();
     // Not awaited: a source that does not end must not keep the pool from ending.
-    (async () => this.#iterator.return?.())().catch((thrown: unknown) => this.#tell(0, 0, asError(thrown)));
+    (async () => this.#iterator?.return?.())().catch((thrown: unknown) => this.#tell(0, 0, asError(thrown)));
   }
 
   #take(given: readonly Endpoint[]): void {
@@ -73,13 +76,17 @@ export class EndpointFollower {
       this.#tell(0, 0, asError(thrown));
       return;
     }
-    this.#grace?.cancel();
-    this.#grace = undefined;
-    if (endpoints.length > 0 || this.#current.length === 0) this.#believe(endpoints);
-    else this.#grace = this.#runtime.setTimer(() => this.#believe([]), emptyGraceMs);
+    if (endpoints.length === 0 && this.#current.length > 0) {
+      // Counted from the first: a source may say it again and again.
+      this.#grace ??= this.#runtime.setTimer(() => this.#believe([]), emptyGraceMs);
+      return;
+    }
+    this.#believe(endpoints);
   }
 
   #believe(endpoints: Endpoint[]): void {
+    this.#grace?.cancel();
+    this.#grace = undefined;
     const before = new Set(this.#current.map(({ id }) => id));
     const after = new Set(endpoints.map(({ id }) => id));
     const added = [...after].filter((id) => !before.has(id)).length;

@@ -17,6 +17,7 @@ import {
   checkConnector,
   checkEndpoints,
   type Endpoint,
+  endpointsCheck,
   type EndpointSource,
   type ConnectionState,
 } from "../connection/index.ts";
@@ -52,7 +53,15 @@ import {
   type Work,
 } from "../pool/index.ts";
 import type { Process } from "../process/index.ts";
-import { type BackoffOptions, backoffCheck, type Runtime, systemRuntime, type Timer } from "../runtime/index.ts";
+import {
+  type Abortable,
+  type BackoffOptions,
+  backoffCheck,
+  type Runtime,
+  systemRuntime,
+  unwatchAbort,
+  watchAbort,
+} from "../runtime/index.ts";
 import type { ChildSpec } from "../supervisor/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
 import { Call, checkUse, noOptions } from "./call.ts";
@@ -118,11 +127,7 @@ const retryChecks: Checks<RetryOptions> = { attempts: integer(1), budget: fracti
 /** The rows for everything but the connector: pools made for one protocol have these too. */
 export const routingChecks: Checks<Omit<RoutingPoolOptions<never>, "connector">> = {
   size: integer(1),
-  endpoints: {
-    expected: "an array of endpoints, or an async iterable of such arrays",
-    accepts: (value) =>
-      Array.isArray(value) || (typeof value === "object" && value !== null && Symbol.asyncIterator in value),
-  },
+  endpoints: endpointsCheck,
   strategy: either(callback(), having("pick")),
   queue: queueCheck,
   retry: nested(retryChecks),
@@ -143,6 +148,8 @@ let made = 0;
 /** Somebody waits until something is true of the pool. */
 interface Condition {
   readonly test: () => boolean;
+  /** Whether it waits for a connection, as a caller in line does. */
+  readonly wants: boolean;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -156,6 +163,8 @@ export class RoutingPool<R> implements Pool<R> {
   #endpoints: Endpoint[];
   #size: number;
   readonly #conditions = new Set<Condition>();
+  /** For each loss a moment ago: tells those whose works have not said what they make of it. */
+  readonly #losses = new Set<(error?: Error) => void>();
   #closing: Promise<CloseReport> | undefined;
   #destroying: Promise<void> | undefined;
   #force: (() => void) | undefined;
@@ -203,7 +212,7 @@ export class RoutingPool<R> implements Pool<R> {
         name,
         connector: options.connector,
         runtime: this.#runtime,
-        strategy: strategyOf(options.strategy ?? leastUsed(), this.#runtime),
+        strategy: strategyOf("RoutingPool.start", options.strategy ?? leastUsed(), this.#runtime),
         queueLimit: options.queue?.limit ?? defaultQueueLimit,
         attempts: options.retry?.attempts ?? 3,
         budget: options.retry?.budget ?? 0.1,
@@ -292,32 +301,34 @@ export class RoutingPool<R> implements Pool<R> {
     });
     const { min = 1, signal, timeoutMs = 30_000 } = options;
     signal?.throwIfAborted();
-    if (this.#tree.counts().ready >= min && this.traffic.phase !== "closed") return;
+    if (this.traffic.phase !== "open") throw this.traffic.closedError();
+    if (this.#tree.counts().ready >= min) return;
     this.#tree.nudge();
     const startedAt = this.#runtime.now();
-    let timer: Timer | undefined;
-    let aborted: (() => void) | undefined;
+    let end = (): void => undefined;
     try {
       await new Promise<void>((resolve, reject) => {
-        timer = this.#runtime.setTimer(
-          () => {
-            const waitedMs = this.#runtime.now() - startedAt;
-            reject(new AcquireTimeoutError("open", { stats: this.stats(), waitedMs, cause: this.#tree.lastError() }));
-          },
-          timeoutMs,
-          { keepAlive: true },
-        );
-        aborted = () => reject(signal?.reason);
-        signal?.addEventListener("abort", aborted);
+        const late = (): void => {
+          const waitedMs = this.#runtime.now() - startedAt;
+          reject(new AcquireTimeoutError("open", { stats: this.stats(), waitedMs, cause: this.#tree.lastError() }));
+        };
+        const timer = this.#runtime.setTimer(late, timeoutMs, { keepAlive: true });
+        const watching: Abortable = { aborted: reject };
+        if (signal !== undefined) watchAbort(signal, watching);
         const test = (): boolean => {
           if (!this.#hopeless()) return this.#tree.counts().ready >= min;
           throw new OpenFailedError({ stats: this.stats(), cause: this.#tree.lastError() });
         };
-        this.#until(test).then(resolve, reject);
+        const condition = { test, wants: true, resolve, reject };
+        end = () => {
+          timer.cancel();
+          if (signal !== undefined) unwatchAbort(signal, watching);
+          this.#conditions.delete(condition);
+        };
+        this.#await(condition);
       });
     } finally {
-      timer?.cancel();
-      if (aborted !== undefined) signal?.removeEventListener("abort", aborted);
+      end();
     }
   }
 
@@ -368,7 +379,8 @@ export class RoutingPool<R> implements Pool<R> {
     const { removed, added } = this.#reconcile();
     await this.#until(
       () =>
-        removed.every((place) => !this.#tree.places.has(place)) && added.every((place) => place.connection !== undefined),
+        removed.every((place) => !this.#tree.places.has(place)) &&
+        added.every((place) => place.connection !== undefined || place.leaving),
     );
   }
 
@@ -376,10 +388,10 @@ export class RoutingPool<R> implements Pool<R> {
     checkOptions("RoutingPool.recycle", options, { overMs: duration({ zero: true }) });
     if (this.traffic.phase !== "open") throw this.traffic.closedError();
     const { overMs = 0 } = options;
-    const old = [...this.#tree.places].filter((place) => !place.leaving);
+    const old = [...this.#tree.places].filter((place) => !place.vacated);
     const startedAt = this.#runtime.now();
     for (const [at, place] of old.entries()) {
-      if (!place.leaving) await this.#replace(place);
+      if (!place.vacated) await this.#replace(place);
       const pauseMs = startedAt + ((at + 1) * overMs) / old.length - this.#runtime.now();
       if (pauseMs > 0 && at < old.length - 1) await this.#pause(pauseMs);
     }
@@ -428,7 +440,7 @@ export class RoutingPool<R> implements Pool<R> {
         inFlight: (member) => member.inFlight,
         fail: (member, reason) => this.#lost(member, reason),
         capacityChanged: (member) => this.traffic.readCapacity(member),
-        wanted: () => this.traffic.line.size > 0 || this.#conditions.size > 0,
+        wanted: () => this.#wanted(),
         changed: (place) => this.#changed(place),
         died: () => this.#died(),
       },
@@ -444,11 +456,14 @@ export class RoutingPool<R> implements Pool<R> {
   }
 
   /** Makes the places what they should be: `size` at each endpoint, none elsewhere. */
-  #reconcile(): { removed: Place<R, PoolMember<R>>[]; added: Place<R, PoolMember<R>>[] } {
+  #reconcile(gone?: Place<R, PoolMember<R>>): {
+    removed: Place<R, PoolMember<R>>[];
+    added: Place<R, PoolMember<R>>[];
+  } {
     const removed: Place<R, PoolMember<R>>[] = [];
     const added: Place<R, PoolMember<R>>[] = [];
     const wanted = new Map(this.#endpoints.map((endpoint) => [endpoint.id, this.#size]));
-    const staying = [...this.#tree.places].filter((place) => !place.leaving);
+    const staying = [...this.#tree.places].filter((place) => !place.vacated);
     // Those that serve stay before those that do not; the newest go first.
     for (const place of [...staying.filter(isReady), ...staying.filter((place) => !isReady(place))]) {
       const room = wanted.get(place.endpoint.id) ?? 0;
@@ -457,22 +472,31 @@ export class RoutingPool<R> implements Pool<R> {
     }
     for (const place of removed) this.#tree.leave(place);
     for (const endpoint of this.#endpoints) {
-      for (let missing = wanted.get(endpoint.id) ?? 0; missing > 0; missing--) added.push(this.#tree.add(endpoint));
+      const predecessor = endpoint.id === gone?.endpoint.id ? gone : undefined;
+      for (let missing = wanted.get(endpoint.id) ?? 0; missing > 0; missing--) {
+        added.push(this.#tree.add(endpoint, predecessor));
+      }
     }
     return { removed, added };
   }
 
-  /** A successor takes the slot, and is waited for until it serves or has failed to; the old one finishes meanwhile. */
+  /**
+   * A successor takes the slot. One that serves goes on until its successor does, so that nobody finds the pool empty;
+   * one that does not goes at once, and its successor is waited for until it serves or has failed to.
+   */
   async #replace(place: Place<R, PoolMember<R>>): Promise<void> {
-    this.#tree.leave(place);
+    this.#tree.vacate(place);
     const { added } = this.#reconcile();
-    await this.#until(() => added.every((successor) => successor.leaving || successor.served || hasFailed(successor)));
+    const served = (): boolean => added.every((successor) => successor.served || successor.leaving);
+    await this.#until(() => served() || !isReady(place));
+    this.#tree.leave(place);
+    await this.#until(() => served() || added.some(hasFailed));
   }
 
   #changed(place: Place<R, PoolMember<R>>): void {
     // The server asked it to go (GOAWAY): somebody else takes its place while it finishes.
-    if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) this.#reconcile();
-    if (stateOf(place) === "fatal" && this.#hopeless()) this.traffic.refuseAll(() => this.traffic.unavailable());
+    if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) this.#reconcile(place);
+    if (this.traffic.line.size > 0 && this.#hopeless()) this.traffic.refuseAll(() => this.traffic.unavailable());
     this.#look();
   }
 
@@ -482,16 +506,22 @@ export class RoutingPool<R> implements Pool<R> {
         `It may have been done: repeat it only if that does no harm (idempotent: true lets the pool do so).`,
       { sent: "maybe", cause: reason, stats: this.stats() },
     );
-    const calls: Call<R, unknown>[] = [];
-    for (let call = member.firstCall; call !== undefined; call = call.after) calls.push(call as Call<R, unknown>);
+    const calls = callsOn(member);
     this.traffic.lose(member, error);
     for (const call of calls) call.lostUnder(error);
-    if (calls.length === 0) return;
+    const left = calls.filter((call) => !call.settled);
+    if (left.length === 0) return;
     // The works know better what happened to them, if they notice: they have one tick to say so.
-    const tick = (): void => {
-      for (const call of calls) call.failIfStill(error);
+    const tell = (ended?: Error): void => {
+      timer.cancel();
+      this.#losses.delete(tell);
+      for (const call of left) {
+        if (ended === undefined) call.failIfStill(error);
+        else call.abortWith(ended);
+      }
     };
-    this.#runtime.setTimer(tick, 0, { keepAlive: true });
+    const timer = this.#runtime.setTimer(() => tell(), 0, { keepAlive: true });
+    this.#losses.add(tell);
   }
 
   async #close(timeoutMs: number): Promise<CloseReport> {
@@ -502,30 +532,35 @@ export class RoutingPool<R> implements Pool<R> {
     if (traffic.phase === "open") traffic.phase = "closing";
     let aborted = 0;
     if (underWay > 0) {
-      await new Promise<void>((resolve) => {
+      aborted = await new Promise<number>((resolve) => {
         const done = (): void => {
           timer.cancel();
-          aborted = traffic.calls;
-          resolve();
+          resolve(traffic.calls);
         };
         const timer = runtime.setTimer(done, timeoutMs, { keepAlive: true });
         traffic.onIdle = done;
         this.#force = done;
       });
     }
-    this.#end(traffic.endError ?? traffic.closedError());
+    this.#endCalls(traffic.endError ?? traffic.closedError());
     await this.#tree.stop(Math.max(deadline - runtime.now(), 0));
-    this.#look();
     return { finished: underWay - aborted, aborted };
   }
 
   async #destroy(reason: Error | undefined): Promise<void> {
-    this.traffic.endError = reason ?? this.traffic.closedError();
+    const { traffic } = this;
+    const aborted = traffic.calls;
+    traffic.endError = reason ?? traffic.closedError();
     this.#force?.();
-    this.#closing ??= Promise.resolve({ finished: 0, aborted: this.traffic.calls });
-    this.#end(this.traffic.endError);
-    await this.#tree.stop(0);
-    this.#look();
+    this.#endCalls(traffic.endError);
+    const stopped = this.#tree.stop(0);
+    this.#closing ??= stopped.then(() => ({ finished: 0, aborted }));
+    await stopped;
+  }
+
+  #endCalls(error: Error): void {
+    this.#end(error);
+    for (const tell of this.#losses) tell(error);
   }
 
   /** Nothing goes on from here: whoever still waits or works is told so. */
@@ -534,11 +569,7 @@ export class RoutingPool<R> implements Pool<R> {
     traffic.phase = "closed";
     traffic.endError ??= error;
     traffic.refuseAll(() => error);
-    for (const member of this.#members()) {
-      const calls: Call<R, unknown>[] = [];
-      for (let call = member.firstCall; call !== undefined; call = call.after) calls.push(call as Call<R, unknown>);
-      for (const call of calls) call.abortWith(error);
-    }
+    for (const member of this.#members()) for (const call of callsOn(member)) call.abortWith(error);
     for (const condition of this.#conditions) condition.reject(error);
     this.#conditions.clear();
     this.#follower?.stop();
@@ -549,12 +580,26 @@ export class RoutingPool<R> implements Pool<R> {
     if (this.traffic.phase === "closed") return;
     const reason = this.#tree.process.reason as Error | string;
     if (reason !== "normal") emit("pool.died", { pool: this.name, reason });
+    this.#force?.();
     this.#end(this.traffic.closedError());
   }
 
+  /** Whether a caller waits for a connection. */
+  #wanted(): boolean {
+    if (this.traffic.line.size > 0) return true;
+    for (const condition of this.#conditions) if (condition.wants) return true;
+    return false;
+  }
+
+  /** Whether every connection has failed for good. */
   #hopeless(): boolean {
-    const counts = this.#tree.counts();
-    return counts.fatal > 0 && counts.fatal === counts.size - counts.draining;
+    let fatal = false;
+    for (const place of this.#tree.places) {
+      const state = stateOf(place);
+      if (state !== "fatal" && state !== "draining") return false;
+      fatal ||= state === "fatal";
+    }
+    return fatal;
   }
 
   #members(): PoolMember<R>[] {
@@ -566,13 +611,16 @@ export class RoutingPool<R> implements Pool<R> {
   /** Resolves when something has become true; rejects when the test throws, or the pool ends. */
   #until(test: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.traffic.phase === "closed") {
-        reject(this.traffic.endError ?? this.traffic.closedError());
-        return;
-      }
-      this.#conditions.add({ test, resolve, reject });
-      this.#look();
+      this.#await({ test, wants: false, resolve, reject });
     });
+  }
+
+  #await(condition: Condition): void {
+    if (this.traffic.phase === "closed") condition.reject(this.traffic.endError ?? this.traffic.closedError());
+    else {
+      this.#conditions.add(condition);
+      this.#look();
+    }
   }
 
   #look(): void {
@@ -639,6 +687,13 @@ class PickedRoute<R> implements Route<R> {
   [Symbol.dispose](): void {
     this.settle();
   }
+}
+
+/** The calls at work on a member, oldest first. */
+function callsOn<R>(member: PoolMember<R>): Call<R, unknown>[] {
+  const calls: Call<R, unknown>[] = [];
+  for (let call = member.firstCall; call !== undefined; call = call.after) calls.push(call as Call<R, unknown>);
+  return calls.reverse();
 }
 
 function isReady<R>(place: Place<R, PoolMember<R>>): boolean {

@@ -18,8 +18,8 @@ import { type Marked, type Member, type RouteRequest, type Strategy, type Strate
 
 /** An entry as strategies see it. */
 class EntryMember<K, V> implements Member<V>, Marked {
-  /** Whose member it is: how a stranger is told from one of ours. */
-  readonly router: Router<K, V>;
+  /** Whose member it is: how a stranger is told from one of ours. Nobody's, once its entry is gone. */
+  router: Router<K, V> | undefined;
   readonly entry: Entry<K, V>;
   readonly resource: V;
   readonly endpoint: Endpoint;
@@ -59,7 +59,7 @@ export class Router<K, V> {
     this.#registry = registry;
     this.#key = key;
     this.#runtime = options.runtime ?? systemRuntime;
-    this.#strategy = strategyOf(strategy, this.#runtime);
+    this.#strategy = strategyOf("Router", strategy, this.#runtime);
   }
 
   /**
@@ -119,7 +119,10 @@ export class Router<K, V> {
       joined.push(fresh);
       return fresh;
     });
-    for (const member of known.values()) this.#tell("left", () => this.#strategy.left?.(member));
+    for (const member of known.values()) {
+      member.router = undefined;
+      this.#tell("left", () => this.#strategy.left?.(member));
+    }
     for (const member of joined) this.#tell("joined", () => this.#strategy.joined?.(member));
   }
 

@@ -9,6 +9,8 @@
  */
 
 import type { Endpoint } from "../connection/index.ts";
+import { OptionError } from "../errors.ts";
+import { having } from "../options.ts";
 import type { Runtime } from "../runtime/index.ts";
 
 /** A ready resource of a routing pool, with its load. */
@@ -60,9 +62,15 @@ export interface Marked {
   mark?: number;
 }
 
-/** The strategy behind either form. */
-export function strategyOf<R>(like: StrategyLike<R>, runtime: Runtime): Strategy<R> {
-  return typeof like === "function" ? like(runtime) : like;
+/**
+ * The strategy behind either form.
+ *
+ * @throws {OptionError} when a factory makes something else: `leastUsed` instead of `leastUsed()`, for one.
+ */
+export function strategyOf<R>(where: string, like: StrategyLike<R>, runtime: Runtime): Strategy<R> {
+  const strategy = typeof like === "function" ? like(runtime) : like;
+  if (having("pick").accepts(strategy)) return strategy;
+  throw new OptionError(`${where}: strategy`, "a strategy, or a function that makes one: leastUsed()", strategy);
 }
 
 /** Anyone, all alike. O(1). */

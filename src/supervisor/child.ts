@@ -174,7 +174,7 @@ export class Child {
     }
     this.#tellUnexpected(process.reason as ExitReason);
     // Only now: until it is dead it is running, and whoever looks must find it.
-    if (this.process === process) this.process = undefined;
+    this.process = undefined;
   }
 
   /** Ends it without asking. */
@@ -206,7 +206,6 @@ export class Child {
     if (!process.alive) throw process.reason;
     this.process = process;
     this.last = process;
-    this.restarting = false;
     this.backoff = undefined;
     this.#monitor = process.monitor((reason) => this.#parent.childExited(this, process, reason));
     return handle;

@@ -11,7 +11,7 @@
  * them yet. So start what is shared before, and not by the way in the start of a child.
  */
 
-import { AsyncLocalStorage } from "node:async_hooks";
+import { Carried } from "../runtime/index.ts";
 
 export interface Visit {
   readonly of: { stoppedError(): Error };
@@ -22,9 +22,9 @@ export interface Visit {
   readonly born: Set<() => void>;
 }
 
-const visits = new AsyncLocalStorage<Visit | undefined>();
+const visits = new Carried<Visit>();
 
-/** Runs `act` as a visit of `of`. End it with `endVisit` when what it started has settled. */
+/** Runs `act` as a visit of `of`. End it with `endVisit`, once, when what it started has settled. */
 export function visit<T>(of: Visit["of"], act: (visit: Visit) => T): { visit: Visit; result: T } {
   const visit: Visit = { of, outer: currentVisit(), at: "under way", born: new Set() };
   return { visit, result: visits.run(visit, () => act(visit)) };
@@ -33,6 +33,7 @@ export function visit<T>(of: Visit["of"], act: (visit: Visit) => T): { visit: Vi
 export function endVisit(visit: Visit): void {
   visit.at = "over";
   visit.born.clear();
+  visits.end();
 }
 
 /** Gives up a visit nobody waits for any more, and what was started within it. */
@@ -44,7 +45,7 @@ export function abandonVisit(visit: Visit): void {
 
 /** The innermost visit we are in that is not over. */
 export function currentVisit(): Visit | undefined {
-  let visit = visits.getStore();
+  let visit = visits.get();
   while (visit?.at === "over") visit = visit.outer;
   return visit;
 }

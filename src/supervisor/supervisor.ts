@@ -185,7 +185,6 @@ export abstract class Supervision implements HasProcess, AsyncDisposable {
 
   /** @internal */
   childExited(child: Child, process: Process, reason: ExitReason): void {
-    if (this.#stopping) return;
     this.inOwnContext(async () => {
       if (child.process !== process) return; // A group restart or a terminateChild came first and took it along.
       child.process = undefined;
@@ -285,7 +284,6 @@ export abstract class Supervision implements HasProcess, AsyncDisposable {
 
   async #restart(child: Child, reason: ExitReason): Promise<void> {
     if (!this.#window.allows(this.runtime.now())) {
-      child.restarting = false;
       const restarts = this.#window.count - 1;
       const gaveUp = { supervisor: this.name, child: child.label, restarts, maxSeconds: this.#maxSeconds, reason };
       emit("supervisor.gaveUp", gaveUp);

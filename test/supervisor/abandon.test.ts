@@ -84,6 +84,19 @@ for (const [how, end] of Object.entries(ends)) {
     }
 
     test(
+      "while a group is shut down for its restart, nobody is started again",
+      stage(async (s) => {
+        const children = [s.worker("a"), s.worker("b", { stopMs: 100 })];
+        const supervisor = await s.supervise(children, { strategy: "one_for_all" });
+        await s.crashed("a");
+        await s.until(end(supervisor));
+        await s.runtime.advance(100);
+        expect([s.starts("a"), s.starts("b")]).toEqual([1, 1]);
+        expect(supervisor.countChildren()).toMatchObject({ specs: 2, active: 0 });
+      }),
+    );
+
+    test(
       "what the start yields later is killed, unasked",
       stage(async (s) => {
         const supervisor = await s.supervise([]);

@@ -126,6 +126,17 @@ describe("a supervisor that gives up", () => {
   );
 
   test(
+    "gives them as long as their specs say",
+    stage(async (s) => {
+      const slow = s.worker("a", { shutdown: "infinity", stopMs: 3_600_000 });
+      const supervisor = await s.supervise([slow, s.worker("b")], { maxRestarts: 0 });
+      s.crash("b");
+      await s.until(supervisor.process.exited);
+      expect([s.runtime.now(), s.diary().at(-1)]).toEqual([3_600_000, "down a shutdown"]);
+    }),
+  );
+
+  test(
     "refuses what waits and what comes",
     stage(async (s) => {
       const supervisor = await s.supervise([s.worker("a"), s.worker("b", { stopMs: 100 })], { maxRestarts: 0 });

@@ -134,13 +134,15 @@ describe("startChild", () => {
     "runs the start in the async context of its caller",
     stage(async (s) => {
       const context = new AsyncLocalStorage<string>();
-      const supervisor = await s.supervise([s.worker("slow", { startMs: 0 })]);
+      const supervisor = await s.supervise([]);
+      const before = supervisor.startChild(s.worker("slow", { startMs: 10 }));
       let seen: string | undefined;
       const start = (): Promise<Process> => {
         seen = context.getStore();
         return s.process("a");
       };
-      await context.run("caller", () => supervisor.startChild({ id: "a", start }));
+      const added = context.run("caller", () => supervisor.startChild({ id: "a", start }));
+      await s.until(Promise.all([before, added]));
       expect(seen).toBe("caller");
     }),
   );

@@ -7,6 +7,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { describe, expect, test } from "vitest";
 import { Process } from "../../src/process/index.ts";
 import type { ChildSpec, DynamicSupervisor, Supervisor } from "../../src/supervisor/index.ts";
+import { currentVisit, endVisit, isInside, visit } from "../../src/supervisor/inside.ts";
 import { outcome, running, type Stage, stage, standing } from "./workers.ts";
 
 const REENTRANT = "ERR_SUPERVISOR_REENTRANT";
@@ -133,6 +134,20 @@ describe("inside its own start or stop", () => {
       expect(answers).toEqual([REENTRANT]);
     }),
   );
+});
+
+test("a visit does not hold on to those that were over when it began", () => {
+  const [first, second] = [{ stoppedError: () => new Error() }, { stoppedError: () => new Error() }];
+  visit(first, (outer) => {
+    visit(second, (over) => {
+      endVisit(over);
+      expect(currentVisit()).toBe(outer);
+      expect([isInside(first), isInside(second)]).toEqual([true, false]);
+      visit(second, (inner) => expect(inner.outer).toBe(outer));
+      endVisit(outer);
+      visit(second, (inner) => expect(inner.outer).toBeUndefined());
+    });
+  });
 });
 
 describe("is not inside", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type Manner, stage, standing } from "./workers.ts";
+import { type Manner, outcome, stage, standing } from "./workers.ts";
 
 /** Up the first time, then failing for ever, or for so many attempts. */
 const failing = (times = Infinity): Manner => ({
@@ -57,6 +57,25 @@ describe("a restart that fails", () => {
       await s.runtime.advance(60_000);
       await terminated;
       expect({ starts: s.starts("a"), standing: standing(supervisor) }).toEqual({ starts: 2, standing: ["a down"] });
+    }),
+  );
+
+  test(
+    "is tried no more once the child is terminated, or deleted, while the retry itself waits its turn",
+    stage(async (s) => {
+      const restartBackoff = { kind: "exponential", minMs: 5, maxMs: 5 } as const;
+      const children = [s.worker("a", failing(1)), s.worker("b", failing(1))];
+      const supervisor = await s.supervise(children, { restartBackoff });
+      await s.crashed("a", "b");
+      const answers = [
+        outcome(supervisor.startChild(s.worker("slow", { startMs: 10 }))),
+        outcome(supervisor.terminateChild("a")),
+        outcome(supervisor.terminateChild("b")),
+        outcome(supervisor.deleteChild("b")),
+      ];
+      await s.runtime.advance(1_000);
+      expect(await Promise.all(answers)).toEqual(["ok", "ok", "ok", "ok"]);
+      expect([s.starts("a"), s.starts("b"), standing(supervisor)]).toEqual([2, 2, ["a down", "slow up"]]);
     }),
   );
 

@@ -67,6 +67,16 @@ describe("the shutdown of a child", () => {
     );
   }
 
+  test(
+    "0: no time passes, not even a turn of the event loop",
+    stage(async (s) => {
+      const supervisor = await s.supervise([s.worker("a", { shutdown: 0, stopMs: 10 })]);
+      await supervisor.terminateChild("a");
+      expect(s.diary().slice(-2)).toEqual(["stop a", "down a killed"]);
+      await s.runtime.advance(10);
+    }),
+  );
+
   const reasons: [how: string, manner: Manner, reason: "normal" | "shutdown" | undefined, unexpected: unknown][] = [
     ["as asked", {}, "shutdown", undefined],
     ["normal, permanent", {}, "normal", "normal"],
@@ -136,6 +146,24 @@ describe("the shutdown of a child", () => {
       s.newest("b").kill();
       expect(await s.outcome(terminated)).toBe("ERR_SUPERVISOR_STOPPED");
       expect(await stopped).toBe("normal");
+    }),
+  );
+
+  test(
+    "keeps the program alive until it is over",
+    stage(async (s) => {
+      const kept: (boolean | undefined)[] = [];
+      const runtime = {
+        now: () => s.runtime.now(),
+        random: () => s.runtime.random(),
+        setTimer: (...[act, delayMs, options]: Parameters<typeof s.runtime.setTimer>) => {
+          kept.push(options?.keepAlive);
+          return s.runtime.setTimer(act, delayMs, options);
+        },
+      };
+      const supervisor = await s.supervise([s.worker("a", { stopMs: 10 })], { runtime });
+      await s.until(supervisor.stop({ timeoutMs: 100 }));
+      expect(kept).toEqual([true, true]);
     }),
   );
 

@@ -92,6 +92,19 @@ describe("stop", () => {
   );
 
   test(
+    "waits for the request being served before it shuts anybody down",
+    stage(async (s) => {
+      const supervisor = await s.supervise([s.worker("a", { stopMs: 100 }), s.worker("b")]);
+      const served = outcome(supervisor.terminateChild("a"));
+      await s.runtime.settle();
+      s.diary();
+      await s.until(supervisor.stop());
+      expect(s.diary()).toEqual(["down a shutdown", "stop b", "down b shutdown"]);
+      expect(await served).toBe("ok");
+    }),
+  );
+
+  test(
     "leaves the children listed, none of them running",
     stage(async (s) => {
       const supervisor = await s.supervise([s.worker("a"), s.branch("b", [])]);
