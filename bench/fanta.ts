@@ -37,7 +37,9 @@ interface Figures {
 }
 
 const main = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
-const server = spawn(process.execPath, [main, "fanta", "serve", "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+const server = spawn(process.execPath, [main, "fanta", "serve", "--port", "0"], {
+  stdio: ["ignore", "pipe", "inherit"],
+});
 process.once("exit", () => server.kill("SIGKILL"));
 const [line] = (await once(server.stdout, "data")) as [Buffer];
 const port = Number(/:(\d+)/.exec(line.toString())?.[1]);
@@ -147,9 +149,16 @@ async function load(
 
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
-  return ((sorted[Math.floor((sorted.length - 1) / 2)] as number) + (sorted[Math.ceil((sorted.length - 1) / 2)] as number)) / 2;
+  return (
+    ((sorted[Math.floor((sorted.length - 1) / 2)] as number) + (sorted[Math.ceil((sorted.length - 1) / 2)] as number)) /
+    2
+  );
 }
 
 function print(cells: readonly string[]): void {
-  console.log(cells.map((cell, at) => (at < 2 ? cell.padEnd(widths[at] as number) : cell.padStart(widths[at] as number))).join("  "));
+  console.log(
+    cells
+      .map((cell, at) => (at < 2 ? cell.padEnd(widths[at] as number) : cell.padStart(widths[at] as number)))
+      .join("  "),
+  );
 }

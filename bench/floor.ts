@@ -81,10 +81,19 @@ export class Floor {
     const end = bytes.length;
     let at = 0;
     while (end - at >= 9) {
-      const length = ((bytes[at] as number) << 24) | ((bytes[at + 1] as number) << 16) | ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number);
+      const length =
+        ((bytes[at] as number) << 24) |
+        ((bytes[at + 1] as number) << 16) |
+        ((bytes[at + 2] as number) << 8) |
+        (bytes[at + 3] as number);
       const next = at + 4 + length;
       if (next > end) break;
-      const slot = (((bytes[at + 4] as number) << 24) | ((bytes[at + 5] as number) << 16) | ((bytes[at + 6] as number) << 8) | (bytes[at + 7] as number)) - 1;
+      const slot =
+        (((bytes[at + 4] as number) << 24) |
+          ((bytes[at + 5] as number) << 16) |
+          ((bytes[at + 6] as number) << 8) |
+          (bytes[at + 7] as number)) -
+        1;
       const resolve = this.#waiting[slot] as Resolve;
       this.#waiting[slot] = undefined;
       this.#free.push(slot);

@@ -6,7 +6,16 @@
  *
  *     npm run bench
  */
-import { leastUsed, Process, Registry, Router, random, roundRobin, type StrategyLike, strictRoundRobin } from "poolwarden";
+import {
+  leastUsed,
+  Process,
+  Registry,
+  Router,
+  random,
+  roundRobin,
+  type StrategyLike,
+  strictRoundRobin,
+} from "poolwarden";
 
 const rounds = 9;
 const strategies: Record<string, () => StrategyLike<number>> = { random, roundRobin, strictRoundRobin, leastUsed };
@@ -33,14 +42,24 @@ for (const [name, make] of Object.entries(strategies)) {
     run(router, 200_000);
     const bytes = Math.max(0, process.memoryUsage().heapUsed - before) / 200_000;
     console.log(
-      [name.padEnd(18), String(size).padStart(8), median(ns).toFixed(1).padStart(10), bytes.toFixed(2).padStart(12)].join(""),
+      [
+        name.padEnd(18),
+        String(size).padStart(8),
+        median(ns).toFixed(1).padStart(10),
+        bytes.toFixed(2).padStart(12),
+      ].join(""),
     );
     await end();
   }
 }
-console.log("\nBars: random and roundRobin ≤ 60 ns at any size; leastUsed ≤ 60 ns at 10, ≤ 500 ns at 100, ≤ 1,000 ns at 10,000.");
+console.log(
+  "\nBars: random and roundRobin ≤ 60 ns at any size; leastUsed ≤ 60 ns at 10, ≤ 500 ns at 100, ≤ 1,000 ns at 10,000.",
+);
 
-async function routerOver(size: number, strategy: StrategyLike<number>): Promise<{ router: Router<string, number>; end: () => Promise<void> }> {
+async function routerOver(
+  size: number,
+  strategy: StrategyLike<number>,
+): Promise<{ router: Router<string, number>; end: () => Promise<void> }> {
   const registry = await Registry.start<string, number>({ keys: "duplicate" });
   for (let n = 0; n < size; n++) registry.register(await Process.start({ init: () => n }), "members", n);
   const router = new Router(registry, "members", strategy);

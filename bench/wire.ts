@@ -32,7 +32,9 @@ async function main(rounds: number): Promise<void> {
   const floor = await of(() => Floor.connect("127.0.0.1", port));
   const fanta = await of(() => FantaTCP.connect({ host: "127.0.0.1", port }));
 
-  console.log(`Node ${process.version}, ${connections} connections, 32 bytes, median of ${rounds} rounds; CPU µs a request`);
+  console.log(
+    `Node ${process.version}, ${connections} connections, 32 bytes, median of ${rounds} rounds; CPU µs a request`,
+  );
   console.log("callers   floor   FantaTCP   ratio   FantaTCP requests/s");
   for (const callers of [16, 128, 1024]) {
     const requests = callers < 100 ? 40_000 : 300_000;
@@ -47,10 +49,18 @@ async function main(rounds: number): Promise<void> {
     }
     const columns = [
       String(callers).padStart(7),
-      median(results.map((each) => each.floor.cpu)).toFixed(2).padStart(7),
-      median(results.map((each) => each.fanta.cpu)).toFixed(2).padStart(10),
-      median(results.map((each) => each.fanta.cpu / each.floor.cpu)).toFixed(2).padStart(7),
-      Math.round(1e6 / median(results.map((each) => each.fanta.wall))).toLocaleString("en").padStart(21),
+      median(results.map((each) => each.floor.cpu))
+        .toFixed(2)
+        .padStart(7),
+      median(results.map((each) => each.fanta.cpu))
+        .toFixed(2)
+        .padStart(10),
+      median(results.map((each) => each.fanta.cpu / each.floor.cpu))
+        .toFixed(2)
+        .padStart(7),
+      Math.round(1e6 / median(results.map((each) => each.fanta.wall)))
+        .toLocaleString("en")
+        .padStart(21),
     ];
     console.log(columns.join(" "));
   }

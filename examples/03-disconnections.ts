@@ -51,7 +51,13 @@ console.log("up:            ", registry.count(), "registered");
 const gone = registered(0);
 await server.close({ timeoutMs: 100 });
 await gone;
-console.log("server away:   ", registry.count(), "registered,", keepers.filter(({ alive }) => alive).length, "keepers alive");
+console.log(
+  "server away:   ",
+  registry.count(),
+  "registered,",
+  keepers.filter(({ alive }) => alive).length,
+  "keepers alive",
+);
 assert.ok(keepers.every(({ alive }) => alive));
 
 server = await FantaServer.listen({ port, handler: (request) => request });

@@ -24,6 +24,6 @@ a.kill(); // In the middle of a cycle …
 await worker("d"); // … and somebody joins.
 cycle.push(strict.pick().value, strict.pick().value);
 console.log("strict round robin:", cycle.join(" "));
-assert.deepEqual([...cycle].sort(), ["a", "b", "c", "d"]);
+assert.deepEqual(new Set(cycle), new Set(["a", "b", "c", "d"]));
 
 await registry.close();

@@ -15,7 +15,8 @@ const application = await Supervisor.start(
   [
     {
       id: "settings",
-      start: () => Process.start({ init: () => ({ greeting: "hello" }), terminate: () => void stopped.push("settings") }),
+      start: () =>
+        Process.start({ init: () => ({ greeting: "hello" }), terminate: () => void stopped.push("settings") }),
     },
     {
       id: "pool",

@@ -140,7 +140,10 @@ export class AcquireTimeoutError extends PoolError {
       open: "No connection could be opened in that time: see the cause, and whether the server is up.",
       check: "The check of an idle resource did not end in that time: see the connector's check.",
     }[phase];
-    super(`pool "${stats.name}": no resource after ${round(waitedMs)} ms (${phase}; ${counts(stats)}). ${remedy}`, fields);
+    super(
+      `pool "${stats.name}": no resource after ${round(waitedMs)} ms (${phase}; ${counts(stats)}). ${remedy}`,
+      fields,
+    );
     this.phase = phase;
   }
 }
@@ -284,7 +287,8 @@ function round(ms: number): number {
 
 /** A value in a few words. Never its insides: an object may hold a password. */
 function describe(value: unknown): string {
-  if (typeof value === "string") return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value);
+  if (typeof value === "string")
+    return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value);
   if (typeof value === "function") return "a function";
   if (typeof value === "bigint") return `${value}n`;
   if (Array.isArray(value)) return `an array of ${value.length}`;

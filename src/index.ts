@@ -17,7 +17,14 @@ export type {
   Work,
   WorkContext,
 } from "./pool/index.ts";
-export { type ExitReason, type HasProcess, Process, type ProcessSpec, type Self, type StopOptions } from "./process/index.ts";
+export {
+  type ExitReason,
+  type HasProcess,
+  Process,
+  type ProcessSpec,
+  type Self,
+  type StopOptions,
+} from "./process/index.ts";
 export {
   type Entry,
   type Registration,
@@ -54,4 +61,4 @@ export {
   Supervisor,
   type SupervisorOptions,
 } from "./supervisor/index.ts";
-export type { Events, PoolStats, PoolTotals } from "./telemetry/index.ts";
+export type { Events, PoolStats, PoolTotals, Reason } from "./telemetry/index.ts";

@@ -58,8 +58,6 @@ class Phase {
   }
 }
 
-
-
 export async function demo(args: readonly string[]): Promise<number> {
   const options = readOptions(args);
   const processes = Array.from({ length: servers }, (_, at) => new ServerProcess(options.port + at));
@@ -135,7 +133,10 @@ async function run(options: Options, processes: ServerProcess[]): Promise<number
   const atRest = pool.stats();
   const tree = drawTree(pool.tree());
   const report = await pool.close({ timeoutMs: 5_000 });
-  return tell(options, traffic, { tree, atRest: atRest.inFlight === 0 && atRest.waiting === 0 && report.aborted === 0 });
+  return tell(options, traffic, {
+    tree,
+    atRest: atRest.inFlight === 0 && atRest.waiting === 0 && report.aborted === 0,
+  });
 }
 
 /** Callers that each send one request after another, until told to stop. */
@@ -176,7 +177,8 @@ class Callers {
   }
 
   async #call(caller: number): Promise<void> {
-    for (let turn = 0; this.#running; turn++) {
+    for (let turn = 0; ; turn++) {
+      if (!this.#running) return;
       const phase = this.#phase;
       const text = `caller ${caller}, request ${turn}`;
       phase.requests++;
@@ -259,7 +261,9 @@ function tell(options: Options, traffic: Callers, end: { tree: string; atRest: b
       failures: Object.fromEntries(phase.failures),
       restarts: phase.restarts,
     }));
-    process.stdout.write(`${JSON.stringify({ ok, atRest: end.atRest, phases: rows, tree: end.tree.split("\n") }, undefined, 2)}\n`);
+    process.stdout.write(
+      `${JSON.stringify({ ok, atRest: end.atRest, phases: rows, tree: end.tree.split("\n") }, undefined, 2)}\n`,
+    );
     return ok ? 0 : 1;
   }
   const heading = ["phase", "requests", "requests/s", "p50 ms", "p99 ms", "re-routed", "failed", "restarts"];

@@ -35,7 +35,9 @@ async function main(args: readonly string[]): Promise<number> {
       process.stdout.write(usage);
       return 0;
     }
-    throw new UsageError(command === undefined ? "say what to do" : `there is no command "${args.slice(0, 2).join(" ")}"`);
+    throw new UsageError(
+      command === undefined ? "say what to do" : `there is no command "${args.slice(0, 2).join(" ")}"`,
+    );
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     process.stderr.write(`poolwarden: ${error.message}\n\n${usage}`);

@@ -31,7 +31,9 @@ export function numberFlag(
   const value = Number(given);
   const { least, most, whole = true } = range;
   if (given === "" || !(value >= least && value <= most) || (whole && !Number.isInteger(value))) {
-    throw new UsageError(`--${name} takes a ${whole ? "whole " : ""}number from ${least} to ${most}, not "${String(given)}"`);
+    throw new UsageError(
+      `--${name} takes a ${whole ? "whole " : ""}number from ${least} to ${most}, not "${String(given)}"`,
+    );
   }
   return value;
 }

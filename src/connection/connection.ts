@@ -60,7 +60,7 @@ export interface ConnectionPlace {
 }
 
 /** The key that connections register under. */
-export const readyKey = "ready";
+const readyKey = "ready";
 
 export class Connection<R, M> implements HasProcess {
   readonly place: ConnectionPlace;

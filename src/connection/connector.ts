@@ -37,11 +37,11 @@ export interface OpenContext {
   readonly slot: number;
   readonly endpoint: Endpoint;
   /** The resource is gone. Wire every close event to this; only the first call counts. */
-  lost(reason?: Error): void;
+  readonly lost: (reason?: Error) => void;
   /** The resource finishes what is in flight and wants nothing new (GOAWAY). */
-  draining(): void;
+  readonly draining: () => void;
   /** Ask `capacity` again. */
-  capacityChanged(): void;
+  readonly capacityChanged: () => void;
 }
 
 export interface Endpoint {

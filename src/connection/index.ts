@@ -1,4 +1,4 @@
-export { Connection, type ConnectionHost, type ConnectionPlace, type ConnectionState, readyKey } from "./connection.ts";
+export { Connection, type ConnectionHost, type ConnectionPlace, type ConnectionState } from "./connection.ts";
 export {
   type Connector,
   checkConnector,

@@ -115,7 +115,9 @@ function badLength(length: number, maxFrameBytes: number): FantaError {
 
 function badKind(kind: number, id: number): FantaError {
   return protocolError(
-    kind > cancel ? `A frame has the kind ${kind}, which there is not.` : `A frame of kind ${kind} has the id ${id}, which is no request's.`,
+    kind > cancel
+      ? `A frame has the kind ${kind}, which there is not.`
+      : `A frame of kind ${kind} has the id ${id}, which is no request's.`,
   );
 }
 

@@ -5,7 +5,16 @@
 import type { ConnectionOptions } from "node:tls";
 import type { Connector, Endpoint } from "../connection/index.ts";
 import { FantaError, OptionError } from "../errors.ts";
-import { type Checks, checkOptions, duration, either, flag, integer, runtimeCheck, text as textCheck } from "../options.ts";
+import {
+  type Checks,
+  checkOptions,
+  duration,
+  either,
+  flag,
+  integer,
+  runtimeCheck,
+  text as textCheck,
+} from "../options.ts";
 import type { Runtime } from "../runtime/index.ts";
 import { type Codec, codecCheck } from "./payload.ts";
 import { FantaTCP, maxFrameBytesCheck, tlsCheck } from "./tcp.ts";

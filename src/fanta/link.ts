@@ -214,7 +214,9 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
   }
 
   ended(): void {
-    this.#lose(new ConnectionLostError(`${this.#options.peer} closed the connection. Open a new one.`, { sent: "maybe" }));
+    this.#lose(
+      new ConnectionLostError(`${this.#options.peer} closed the connection. Open a new one.`, { sent: "maybe" }),
+    );
   }
 
   failed(error: Error): void {
@@ -236,7 +238,9 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
   #response(id: number, kind: codec.Kind, bytes: Buffer, start: number, end: number): void {
     const request = this.#slots.free(id);
     if (request === undefined) {
-      throw codec.protocolError(`The server answered the id ${id >>> 0}, which is not in flight or was answered before.`);
+      throw codec.protocolError(
+        `The server answered the id ${id >>> 0}, which is not in flight or was answered before.`,
+      );
     }
     request.id = 0;
     if (request.orphaned) {
@@ -352,7 +356,10 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
       this.#state === "gone"
         ? `the connection to ${peer} is gone${sent === "no" ? "" : " before an answer came"}`
         : `the connection to ${peer} takes nothing new`;
-    const remedy = sent === "no" ? "The request was not sent: make it again on another." : "The server may have done it: repeat only what may be done twice.";
+    const remedy =
+      sent === "no"
+        ? "The request was not sent: make it again on another."
+        : "The server may have done it: repeat only what may be done twice.";
     return new ConnectionLostError(`${what}. ${remedy}`, { sent, cause });
   }
 

@@ -21,7 +21,8 @@ const loopUpTo = 16;
  */
 export function putPayload(writer: Writer, payload: string | Uint8Array, maxBytes: number): number {
   if (typeof payload === "string") return putText(writer, payload, maxBytes);
-  if (!(payload instanceof Uint8Array)) throw new TypeError("encode of the codec returned neither a string nor a Uint8Array");
+  if (!(payload instanceof Uint8Array))
+    throw new TypeError("encode of the codec returned neither a string nor a Uint8Array");
   const size = payload.length;
   if (size > maxBytes) return -1;
   const at = writer.reserve(headerBytes + size);

@@ -36,7 +36,8 @@ export const text: Codec<string> = {
 /** Bytes. What comes is a copy of its own: keeping it keeps nothing else in memory. */
 export const binary: Codec<Uint8Array> = {
   encode: (value) => {
-    if (!(value instanceof Uint8Array)) throw new TypeError(`the binary codec takes a Uint8Array, not ${kindOf(value)}`);
+    if (!(value instanceof Uint8Array))
+      throw new TypeError(`the binary codec takes a Uint8Array, not ${kindOf(value)}`);
     return value;
   },
   // Not Buffer.from: that may lend a part of a shared 8 KiB, and a Buffer's slice does not copy as a Uint8Array's does.
@@ -59,9 +60,13 @@ export const codecCheck: Check = having("encode", "decode");
 /** Why a value did not become bytes, or bytes no value. `what` is the request, the response, … */
 export function codecError(what: string, cause: unknown): FantaError {
   const why = cause instanceof Error ? `: ${cause.message}` : "";
-  return new FantaError("ERR_FANTA_CODEC", `${what}${why}. Both sides must use the same codec, with values that it takes.`, {
-    cause,
-  });
+  return new FantaError(
+    "ERR_FANTA_CODEC",
+    `${what}${why}. Both sides must use the same codec, with values that it takes.`,
+    {
+      cause,
+    },
+  );
 }
 
 /** What lies in front of U+FFFD: no text that is written in one byte a character has one. */
@@ -70,7 +75,8 @@ const replacement = "\uFFFD";
 function decodeText(bytes: Buffer, start: number, end: number): string {
   const decoded = bytes.toString("utf8", start, end);
   // Node puts U+FFFD where the bytes are no UTF-8. Few texts have one, so only those are looked at twice.
-  if (decoded.includes(replacement) && !isUtf8(bytes.subarray(start, end))) throw new TypeError("the bytes are no UTF-8");
+  if (decoded.includes(replacement) && !isUtf8(bytes.subarray(start, end)))
+    throw new TypeError("the bytes are no UTF-8");
   return decoded;
 }
 

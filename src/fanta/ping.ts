@@ -46,7 +46,10 @@ export class Ping implements Timed {
 
   expired(): void {
     this.fail(
-      new FantaError("ERR_FANTA_TIMEOUT", "no pong came in time: the server or the line is stuck. Open a new connection."),
+      new FantaError(
+        "ERR_FANTA_TIMEOUT",
+        "no pong came in time: the server or the line is stuck. Open a new connection.",
+      ),
     );
   }
 

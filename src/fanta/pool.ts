@@ -12,7 +12,16 @@
 import { type ConnectionLostError, FantaError, OptionError } from "../errors.ts";
 import { type Checks, checkOptions, duration, flag, signal } from "../options.ts";
 import { defaultWaitMs } from "../pool/index.ts";
-import { anyone, type PoolMember, type PoolParts, RoutingPool, type RoutingPoolOptions, routingChecks, Ticket, type Traffic } from "../routing/index.ts";
+import {
+  anyone,
+  type PoolMember,
+  type PoolParts,
+  RoutingPool,
+  type RoutingPoolOptions,
+  routingChecks,
+  Ticket,
+  type Traffic,
+} from "../routing/index.ts";
 import type { ChildSpec } from "../supervisor/index.ts";
 import { addressOf, connectorChecks, fantaConnector, type FantaConnectorOptions } from "./connector.ts";
 import { FantaRequest } from "./request.ts";
@@ -47,9 +56,7 @@ export class FantaPool<Out = string, In = string> extends Routing<FantaTCP<Out, 
    *
    * @throws {OptionError} before anything has started.
    */
-  static async start<Out = string, In = string>(
-    options: FantaPoolOptions<Out, In>,
-  ): Promise<FantaPool<Out, In>> {
+  static async start<Out = string, In = string>(options: FantaPoolOptions<Out, In>): Promise<FantaPool<Out, In>> {
     const where = "FantaPool.start";
     checkOptions(where, options, poolChecks as unknown as Checks<FantaPoolOptions<Out, In>>);
     const { host, port, tls, codec, requestTimeoutMs, maxFrameBytes, runtime, ...routing } = options;

@@ -17,6 +17,12 @@
 import type { ConnectionLostError, FantaError } from "../errors.ts";
 import type { DurationList, Timed } from "../runtime/index.ts";
 
+/** The connection a request is on, as the request sees it. @internal */
+export interface RequestHolder {
+  expired(request: FantaRequest): void;
+  abandon(request: FantaRequest, error: unknown): void;
+}
+
 export abstract class FantaRequest<In = unknown> implements Timed {
   deadline = 0;
   timedBefore: Timed | undefined = undefined;
@@ -33,7 +39,7 @@ export abstract class FantaRequest<In = unknown> implements Timed {
   /** @internal */
   orphaned = false;
   /** The connection it is on. @internal */
-  on: { expired(request: FantaRequest): void } | undefined = undefined;
+  on: RequestHolder | undefined = undefined;
 
   /** The server's response. */
   abstract answered(value: In): void;

@@ -121,7 +121,9 @@ export class Session<Out, In> implements ChannelUser, codec.FrameSink {
       case codec.error:
       case codec.pong:
       case codec.goaway:
-        throw codec.protocolError(`The client sent a frame of kind ${kind}, which only answers a server's or is one's.`);
+        throw codec.protocolError(
+          `The client sent a frame of kind ${kind}, which only answers a server's or is one's.`,
+        );
     }
     if (this.#writer.pendingBytes > unreadBytes && !this.#paused) {
       this.#paused = true;
@@ -156,7 +158,10 @@ export class Session<Out, In> implements ChannelUser, codec.FrameSink {
       throw codec.protocolError(`The client used the id ${id >>> 0} for two requests at once.`);
     }
     if (this.#working.size >= this.#options.maxInFlight) {
-      this.#answerError(id, `too many requests: ${this.#options.maxInFlight} of this connection are unanswered (maxInFlight)`);
+      this.#answerError(
+        id,
+        `too many requests: ${this.#options.maxInFlight} of this connection are unanswered (maxInFlight)`,
+      );
       return;
     }
     let request: In;
@@ -191,7 +196,10 @@ export class Session<Out, In> implements ChannelUser, codec.FrameSink {
       (thrown: unknown) => {
         if (this.#working.delete(context.signed)) this.#answerError(context.signed, messageOf(thrown));
         else if (!context.explains(thrown)) {
-          emit("callback.failed", { where: `${this.#options.name}: handler, after its client had gone`, error: asError(thrown) });
+          emit("callback.failed", {
+            where: `${this.#options.name}: handler, after its client had gone`,
+            error: asError(thrown),
+          });
         }
       },
     );

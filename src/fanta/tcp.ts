@@ -19,7 +19,19 @@
 
 import type { ConnectionOptions } from "node:tls";
 import { ConnectionLostError, FantaError } from "../errors.ts";
-import { type Check, type Checks, checkOptions, duration, either, flag, integer, required, runtimeCheck, signal, text as textCheck } from "../options.ts";
+import {
+  type Check,
+  type Checks,
+  checkOptions,
+  duration,
+  either,
+  flag,
+  integer,
+  required,
+  runtimeCheck,
+  signal,
+  text as textCheck,
+} from "../options.ts";
 import { dial, type Wire } from "../multiplex/index.ts";
 import { type HasProcess, Process, type Self } from "../process/index.ts";
 import { type Runtime, systemRuntime } from "../runtime/index.ts";
@@ -114,7 +126,8 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
       },
       closed: () => {
         this.#closed = true;
-        if (this.#stopping === undefined) this.#self.exit("normal"); // After a goaway; dead already after a loss.
+        if (this.#stopping === undefined)
+          this.#self.exit("normal"); // After a goaway; dead already after a loss.
         else this.#stopping();
       },
     });
@@ -148,20 +161,11 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
    * @throws the signal's own reason when it aborts.
    */
   request(payload: Out, options?: FantaRequestOptions): Promise<In> {
-    const request = new PromiseRequest<In>();
-    let timeoutMs = this.#requestTimeoutMs;
-    if (options !== undefined) {
-      try {
-        checkOptions("FantaTCP.request", options, requestChecks);
-      } catch (error) {
-        return Promise.reject(error as Error);
-      }
-      if (options.signal?.aborted) return Promise.reject(options.signal.reason as Error);
-      timeoutMs = options.timeoutMs ?? timeoutMs;
-      if (options.signal !== undefined) request.listen(options.signal, this);
-    }
-    this.#link.send(request, payload, timeoutMs, this.#runtime.now());
-    return request.promise;
+    return new Promise((resolve, reject) => {
+      const request = new PromiseRequest<In>(resolve, reject);
+      if (options === undefined) this.#link.send(request, payload, this.#requestTimeoutMs, this.#runtime.now());
+      else this.#requestWith(request, payload, options);
+    });
   }
 
   /**
@@ -222,12 +226,23 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
     this.#link.onDraining(callback);
   }
 
+  /** What is thrown here, `request` rejects with. */
+  #requestWith(request: PromiseRequest<In>, payload: Out, options: FantaRequestOptions): void {
+    checkOptions("FantaTCP.request", options, requestChecks);
+    const { signal: given, timeoutMs = this.#requestTimeoutMs } = options;
+    given?.throwIfAborted();
+    if (given !== undefined) request.listen(given);
+    this.#link.send(request, payload, timeoutMs, this.#runtime.now());
+  }
+
   #born(self: Self): this {
     this.#self = self;
     this.#process = self.process;
     // Killed, or ended by a link: the socket must go too.
     self.process.hold(() => {
-      this.#link.kill(new ConnectionLostError(`${self.process.name} was stopped. Open a new connection.`, { sent: "maybe" }));
+      this.#link.kill(
+        new ConnectionLostError(`${self.process.name} was stopped. Open a new connection.`, { sent: "maybe" }),
+      );
       return undefined;
     });
     return this;
@@ -244,28 +259,23 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
 
 /** A request somebody awaits. It is its own listener for aborts. */
 class PromiseRequest<In> extends FantaRequest<In> {
-  readonly promise: Promise<In>;
-  #resolve!: (value: In) => void;
-  #reject!: (error: unknown) => void;
+  readonly #resolve: (value: In) => void;
+  readonly #reject: (error: unknown) => void;
   #signal: AbortSignal | undefined = undefined;
-  #tcp: { abandon(request: FantaRequest<In>, error: unknown): void } | undefined = undefined;
 
-  constructor() {
+  constructor(resolve: (value: In) => void, reject: (error: unknown) => void) {
     super();
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
+    this.#resolve = resolve;
+    this.#reject = reject;
   }
 
-  listen(to: AbortSignal, tcp: { abandon(request: FantaRequest<In>, error: unknown): void }): void {
+  listen(to: AbortSignal): void {
     this.#signal = to;
-    this.#tcp = tcp;
     to.addEventListener("abort", this, { once: true });
   }
 
   handleEvent(): void {
-    this.#tcp?.abandon(this, this.#signal?.reason);
+    this.on?.abandon(this, this.#signal?.reason);
   }
 
   answered(value: In): void {

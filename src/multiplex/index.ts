@@ -1,5 +1,4 @@
 export { Channel, type ChannelUser } from "./channel.ts";
-export type { Frames } from "./reader.ts";
 export { Slots, slotsMax } from "./slots.ts";
 export { accepted, dial, type Wire } from "./wire.ts";
 export type { Writer } from "./writer.ts";

@@ -75,7 +75,10 @@ export function dial(options: DialOptions): Promise<Wire> {
     const timer = runtime.setTimer(late, timeoutMs, { keepAlive: true });
     signal?.addEventListener("abort", aborted, { once: true });
     // The listener of errors stays after a failure: a socket may have more than one to tell.
-    socket.on("error", fail).on("close", closed).on(options.tls === undefined ? "connect" : "secureConnect", connected);
+    socket
+      .on("error", fail)
+      .on("close", closed)
+      .on(options.tls === undefined ? "connect" : "secureConnect", connected);
   });
 }
 
@@ -89,7 +92,12 @@ function openPlain({ host, port }: DialOptions): Wire {
     push(chunk as Buffer, end);
     return true;
   };
-  const socket = connectPlain({ host, port, ...manner, onread: { buffer: Buffer.allocUnsafeSlow(readBytes), callback } });
+  const socket = connectPlain({
+    host,
+    port,
+    ...manner,
+    onread: { buffer: Buffer.allocUnsafeSlow(readBytes), callback },
+  });
   return {
     socket,
     receive: (given) => {

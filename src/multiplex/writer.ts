@@ -115,7 +115,8 @@ export class Writer {
   #next(count: number): void {
     if (this.used > 0) this.#setAside();
     else this.#giveBack();
-    this.bytes = count > bufferBytes ? Buffer.allocUnsafeSlow(count) : (spares.pop() ?? Buffer.allocUnsafeSlow(bufferBytes));
+    this.bytes =
+      count > bufferBytes ? Buffer.allocUnsafeSlow(count) : (spares.pop() ?? Buffer.allocUnsafeSlow(bufferBytes));
   }
 
   #setAside(): void {

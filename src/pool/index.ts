@@ -9,4 +9,4 @@ export type {
   WorkContext,
 } from "./contract.ts";
 export { defaultQueueLimit, defaultWaitMs, Line, type QueueOptions, queueCheck, Waiter } from "./line.ts";
-export { Place, PoolTree, stateOf, type TreeOptions, type TreeOwner } from "./tree.ts";
+export { Place, PoolTree, stateOf } from "./tree.ts";

@@ -237,7 +237,8 @@ export class PoolTree<R, M> {
     const connections = await DynamicSupervisor.start({ name: `${name}: connections`, runtime, ...restarts });
     this.#connections = connections;
     for (const place of [...this.places]) {
-      if (place.leaving) this.#goneIfEmpty(place); // It had nothing left to finish.
+      if (place.leaving)
+        this.#goneIfEmpty(place); // It had nothing left to finish.
       else this.#fill(place);
     }
     return connections;
@@ -256,10 +257,13 @@ export class PoolTree<R, M> {
       }
     };
     // Transient: one that has finished is not put back, one that crashed is.
-    const started = this.#context(() => connections.startChild({ id: `connection ${place.slot}`, start, restart: "transient" }));
+    const started = this.#context(() =>
+      connections.startChild({ id: `connection ${place.slot}`, start, restart: "transient" }),
+    );
     started.catch((error: unknown) => {
       // When the supervisor has stopped in the meantime, the next one fills all places.
-      if (!connections.stopping) emit("callback.failed", { where: `${this.#options.name}: tree`, error: asError(error) });
+      if (!connections.stopping)
+        emit("callback.failed", { where: `${this.#options.name}: tree`, error: asError(error) });
     });
   }
 

@@ -13,7 +13,7 @@ import type { Runtime, Timer } from "../runtime/index.ts";
 import { emit } from "../telemetry/index.ts";
 
 /** How long an empty set must stand before it is believed. */
-export const emptyGraceMs = 30_000;
+const emptyGraceMs = 30_000;
 
 /** Whether a source is a fixed list. */
 export function isFixed(source: EndpointSource): source is readonly Endpoint[] {

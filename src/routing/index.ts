@@ -22,4 +22,3 @@ export {
 } from "./strategy.ts";
 export { PoolMember } from "./member.ts";
 export { anyone, Ticket, type Traffic } from "./traffic.ts";
-export { checkUse, noOptions } from "./call.ts";

@@ -78,7 +78,7 @@ export interface RoutingPoolOptions<R> {
   /** Where to. @default the connector's own */
   readonly endpoints?: EndpointSource;
   /** @default leastUsed() */
-  readonly strategy?: StrategyLike<R>;
+  readonly strategy?: StrategyLike<NoInfer<R>>;
   /** The line of callers while every member is full or away. */
   readonly queue?: QueueOptions;
   readonly retry?: RetryOptions;
@@ -185,7 +185,9 @@ export class RoutingPool<R> implements Pool<R> {
     make: (from: PoolParts<R>) => P,
     options: RoutingPoolOptions<R>,
   ): Promise<P> {
-    checkOptions(where, options, { connector: required(having("open")), ...routingChecks } as Checks<RoutingPoolOptions<R>>);
+    checkOptions(where, options, { connector: required(having("open")), ...routingChecks } as Checks<
+      RoutingPoolOptions<R>
+    >);
     checkConnector(where, options.connector as Connector<never>);
     const { connector, name = `${connector.name} pool ${++made}` } = options;
     const source = options.endpoints ?? connector.endpoints ?? [{ id: connector.name }];
@@ -604,7 +606,8 @@ export class RoutingPool<R> implements Pool<R> {
 
   #members(): PoolMember<R>[] {
     const members: PoolMember<R>[] = [];
-    for (const place of this.#tree.places) if (place.connection?.member !== undefined) members.push(place.connection.member);
+    for (const place of this.#tree.places)
+      if (place.connection?.member !== undefined) members.push(place.connection.member);
     return members;
   }
 

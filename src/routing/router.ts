@@ -14,7 +14,14 @@ import type { Entry, Registry } from "../registry/index.ts";
 import { type Runtime, systemRuntime } from "../runtime/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
 import type { Endpoint } from "../connection/index.ts";
-import { type Marked, type Member, type RouteRequest, type Strategy, type StrategyLike, strategyOf } from "./strategy.ts";
+import {
+  type Marked,
+  type Member,
+  type RouteRequest,
+  type Strategy,
+  type StrategyLike,
+  strategyOf,
+} from "./strategy.ts";
 
 /** An entry as strategies see it. */
 class EntryMember<K, V> implements Member<V>, Marked {
@@ -50,8 +57,14 @@ export class Router<K, V> {
   #slots = 0;
 
   /** @throws {OptionError} */
-  constructor(registry: Registry<K, V>, key: K, strategy: StrategyLike<V>, options: { runtime?: Runtime } = {}) {
-    if (!having("lookup", "listen").accepts(registry)) throw new OptionError("Router: registry", "a Registry", registry);
+  constructor(
+    registry: Registry<K, V>,
+    key: K,
+    strategy: StrategyLike<NoInfer<V>>,
+    options: { runtime?: Runtime } = {},
+  ) {
+    if (!having("lookup", "listen").accepts(registry))
+      throw new OptionError("Router: registry", "a Registry", registry);
     if (!either(callback(), having("pick")).accepts(strategy)) {
       throw new OptionError("Router: strategy", "a strategy (leastUsed(), …) or an object with pick", strategy);
     }

@@ -141,7 +141,9 @@ export class Traffic<R> {
   /** The same for one that has been elsewhere: on another endpoint if it can be, else on another member. */
   admitElsewhere(ticket: Ticket<R>): PoolMember<R> | undefined {
     const tried = ticket.tried ?? [];
-    const elsewhere = this.#available.filter((member) => tried.every((other) => other.endpoint.id !== member.endpoint.id));
+    const elsewhere = this.#available.filter((member) =>
+      tried.every((other) => other.endpoint.id !== member.endpoint.id),
+    );
     const others = elsewhere.length > 0 ? elsewhere : this.#available.filter((member) => !tried.includes(member));
     if (others.length === 0) return this.admit(ticket.request);
     const member = this.#pick(others, ticket.request);

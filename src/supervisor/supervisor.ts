@@ -214,8 +214,10 @@ export abstract class Supervision implements HasProcess, AsyncDisposable {
           self.process.hold(() => {
             birth?.born.delete(kill);
             this.#close();
-            for (const child of this.children.toReversed()) child.kill();
-            return undefined;
+            // Not until no registry shows this supervisor: the children's monitors may look.
+            return () => {
+              for (const child of this.children.toReversed()) child.kill();
+            };
           });
           return new Promise((resolve, reject) => {
             // A task of the mailbox, not over before we are up: a child that dies while its siblings start is dealt

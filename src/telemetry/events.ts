@@ -44,7 +44,13 @@ export interface Events {
     retryMs: number | undefined;
   };
   /** The resource went away by itself; once a loss, before the first retry is timed. */
-  "connection.lost": { pool: string; connection: string; endpoint: string; reason: Error | undefined; inFlight: number };
+  "connection.lost": {
+    pool: string;
+    connection: string;
+    endpoint: string;
+    reason: Error | undefined;
+    inFlight: number;
+  };
   /** The connection takes nothing new and finishes what it has. */
   "connection.drained": { pool: string; connection: string; endpoint: string; inFlight: number };
   /** The resource was closed, by us or after its loss. */

@@ -11,7 +11,9 @@ import { seededRandom } from "../../src/sim/index.ts";
 const requests = 100_000;
 const callers = 200;
 
-test("100,000 requests settle once and with their own answer while connections are killed", { timeout: 120_000 }, async () => {
+test("100,000 requests settle once and with their own answer while connections are killed", {
+  timeout: 120_000,
+}, async () => {
   const random = seededRandom(20_261_124);
   const server = await FantaServer.listen({ handler: (text) => `answer to ${text}` });
   const pool = await FantaPool.start({
@@ -51,7 +53,9 @@ test("100,000 requests settle once and with their own answer while connections a
   await Promise.all(Array.from({ length: callers }, caller));
 
   const lost = failures.get("ERR_CONNECTION_LOST") ?? 0;
-  console.log(`${requests} requests, ${kills} kills: ${answered} answered, ${lost} lost and not to be repeated, ${wrong} wrong`);
+  console.log(
+    `${requests} requests, ${kills} kills: ${answered} answered, ${lost} lost and not to be repeated, ${wrong} wrong`,
+  );
 
   expect(settled.every((times) => times === 1)).toBe(true);
   expect(wrong).toBe(0);
