@@ -134,7 +134,7 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
   begin(timeoutMs: number): void {
     const traffic = this.#traffic;
     const options = this.#options;
-    const now = traffic.runtime.now();
+    const now = traffic.now();
     traffic.begin(now);
     if (traffic.phase !== "open") {
       traffic.totals.rejected++;
@@ -218,7 +218,7 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
     (ticket.tried ??= []).push(from);
     const member = this.#traffic.admitElsewhere(ticket);
     if (member !== undefined) this.#send(member, this.#endsAt - now, now);
-    else this.#traffic.wait(ticket, this.#endsAt - now);
+    else this.#traffic.wait(ticket, this.#endsAt - now, true);
   }
 
   #wait(waitMs: number): void {

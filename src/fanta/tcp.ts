@@ -161,11 +161,10 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
    * @throws the signal's own reason when it aborts.
    */
   request(payload: Out, options?: FantaRequestOptions): Promise<In> {
-    return new Promise((resolve, reject) => {
-      const request = new PromiseRequest<In>(resolve, reject);
-      if (options === undefined) this.#link.send(request, payload, this.#requestTimeoutMs, this.#runtime.now());
-      else this.#requestWith(request, payload, options);
-    });
+    const request = new PromiseRequest<In>();
+    if (options === undefined) this.#link.send(request, payload, this.#requestTimeoutMs, this.#runtime.now());
+    else this.#requestWith(request, payload, options);
+    return request.promise;
   }
 
   /**
@@ -226,13 +225,16 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
     this.#link.onDraining(callback);
   }
 
-  /** What is thrown here, `request` rejects with. */
   #requestWith(request: PromiseRequest<In>, payload: Out, options: FantaRequestOptions): void {
-    checkOptions("FantaTCP.request", options, requestChecks);
-    const { signal: given, timeoutMs = this.#requestTimeoutMs } = options;
-    given?.throwIfAborted();
-    if (given !== undefined) request.listen(given);
-    this.#link.send(request, payload, timeoutMs, this.#runtime.now());
+    try {
+      checkOptions("FantaTCP.request", options, requestChecks);
+      options.signal?.throwIfAborted();
+    } catch (thrown) {
+      request.gaveUp(thrown);
+      return;
+    }
+    if (options.signal !== undefined) request.listen(options.signal);
+    this.#link.send(request, payload, options.timeoutMs ?? this.#requestTimeoutMs, this.#runtime.now());
   }
 
   #born(self: Self): this {
@@ -259,14 +261,17 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
 
 /** A request somebody awaits. It is its own listener for aborts. */
 class PromiseRequest<In> extends FantaRequest<In> {
-  readonly #resolve: (value: In) => void;
-  readonly #reject: (error: unknown) => void;
+  readonly promise: Promise<In>;
+  #resolve!: (value: In) => void;
+  #reject!: (error: unknown) => void;
   #signal: AbortSignal | undefined = undefined;
 
-  constructor(resolve: (value: In) => void, reject: (error: unknown) => void) {
+  constructor() {
     super();
-    this.#resolve = resolve;
-    this.#reject = reject;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
   }
 
   listen(to: AbortSignal): void {

@@ -20,7 +20,7 @@ import { defaultWaitMs, type UseOptions, type Work, type WorkContext } from "../
 import { type Abortable, unwatchAbort, watchAbort } from "../runtime/index.ts";
 import { emit } from "../telemetry/index.ts";
 import type { PoolMember } from "./member.ts";
-import { Ticket, type Traffic } from "./traffic.ts";
+import { anyone, Ticket, type Traffic } from "./traffic.ts";
 
 /** What a work sees of its call. Each attempt has its own: that of a lost one stays aborted. */
 class Context implements WorkContext {
@@ -42,7 +42,49 @@ class Context implements WorkContext {
   }
 }
 
-export class Call<R, T> extends Ticket<R> implements Abortable {
+/** What only some calls need: those that wait, and those that are made again. It is also their place in line. */
+class Detour<R> extends Ticket<R> {
+  readonly #call: { run(member: PoolMember<R>): void; refused(error: unknown): void };
+  /** All attempts and waits share the first deadline. */
+  readonly giveUpAt: number;
+  lastError: unknown = undefined;
+  /** The caller's async context, where somebody else may have to start the work again. */
+  inContext: (<V>(act: () => V) => V) | undefined = undefined;
+  #grant: ((member: PoolMember<R>) => void) | undefined = undefined;
+
+  constructor(
+    traffic: Traffic<R>,
+    call: { run(member: PoolMember<R>): void; refused(error: unknown): void },
+    giveUpAt: number,
+  ) {
+    super(traffic);
+    this.#call = call;
+    this.giveUpAt = giveUpAt;
+  }
+
+  /** Granted by whoever makes room; the work must run in its own caller's context, which a promise keeps. */
+  wait(waitMs: number, again: boolean): void {
+    const granted = new Promise<PoolMember<R>>((resolve) => {
+      this.#grant = resolve;
+    });
+    void granted.then((member) => this.#call.run(member));
+    this.traffic.wait(this, waitMs, again);
+  }
+
+  override granted(member: PoolMember<R>): void {
+    this.#grant?.(member);
+  }
+
+  override refused(error: unknown): void {
+    this.#call.refused(error);
+  }
+}
+
+export class Call<R, T> implements Abortable {
+  /** Its neighbours among the calls at work on the same member. */
+  before: Call<R, unknown> | undefined = undefined;
+  after: Call<R, unknown> | undefined = undefined;
+  readonly #traffic: Traffic<R>;
   readonly #work: Work<R, T>;
   readonly #options: UseOptions;
   readonly #resolve: (value: T) => void;
@@ -52,15 +94,11 @@ export class Call<R, T> extends Ticket<R> implements Abortable {
   #tries = 0;
   /** The attempt whose resource was lost, until the work or the next tick settles what that means. */
   #lostAttempt = -1;
-  #lastError: unknown = undefined;
   #settled = false;
   #member: PoolMember<R> | undefined = undefined;
   #startedAt = 0;
-  #giveUpAt = 0;
-  #grant: ((member: PoolMember<R>) => void) | undefined = undefined;
   #context: Context | undefined = undefined;
-  /** The caller's async context, where somebody else may have to start the work again. */
-  #inContext: (<V>(act: () => V) => V) | undefined = undefined;
+  #detour: Detour<R> | undefined = undefined;
 
   constructor(
     traffic: Traffic<R>,
@@ -69,7 +107,7 @@ export class Call<R, T> extends Ticket<R> implements Abortable {
     resolve: (value: T) => void,
     reject: (error: unknown) => void,
   ) {
-    super(traffic);
+    this.#traffic = traffic;
     this.#work = work;
     this.#options = options;
     this.#resolve = resolve;
@@ -83,50 +121,60 @@ export class Call<R, T> extends Ticket<R> implements Abortable {
 
   /** Routes the call to a member, or puts it in line. Never throws. */
   begin(): void {
-    const { traffic } = this;
-    const { signal: theirs, timeoutMs = defaultWaitMs, key, idempotent } = this.#options;
-    const now = traffic.runtime.now();
+    const traffic = this.#traffic;
+    const options = this.#options;
+    const now = traffic.now();
     traffic.begin(now);
-    if (key !== undefined) this.request = { key };
+    this.#startedAt = now;
     if (traffic.phase !== "open") {
       traffic.totals.rejected++;
       this.#fail(traffic.closedError());
       return;
     }
-    if (theirs !== undefined) {
-      if (theirs.aborted) {
-        this.#fail(theirs.reason);
-        return;
+    if (options !== noOptions) {
+      const theirs = options.signal;
+      if (theirs !== undefined) {
+        if (theirs.aborted) {
+          this.#fail(theirs.reason);
+          return;
+        }
+        watchAbort(theirs, this);
       }
-      watchAbort(theirs, this);
+      if (options.idempotent === true) this.#takeDetour().inContext = AsyncLocalStorage.snapshot();
     }
-    if (idempotent === true) this.#inContext = AsyncLocalStorage.snapshot();
-    this.#giveUpAt = now + timeoutMs;
-    this.#startedAt = now;
-    const member = traffic.admit(this.request);
-    if (member === undefined) this.#wait(timeoutMs, false);
+    const member = traffic.admit(options.key === undefined ? anyone : { key: options.key });
+    if (member === undefined) this.#takeDetour().wait(options.timeoutMs ?? defaultWaitMs, false);
     else this.#run(member, now);
   }
 
   /** A fixed member and no second attempt: for `broadcast`. */
   beginOn(member: PoolMember<R>): void {
-    const now = this.traffic.runtime.now();
-    this.traffic.begin(now);
+    const now = this.#traffic.now();
+    this.#traffic.begin(now);
     if (!member.registered) {
-      this.traffic.totals.rejected++;
+      this.#traffic.totals.rejected++;
       this.#fail(new ConnectionLostError("the connection went away before its turn. Call again.", { sent: "no" }));
       return;
     }
     this.#tries = Infinity;
-    this.traffic.admitTo(member);
+    this.#traffic.admitTo(member);
     this.#run(member, now);
   }
 
-  override granted(member: PoolMember<R>): void {
-    this.#grant?.(member);
+  /** From the line: a member has room, and has counted this call since the grant. */
+  run(member: PoolMember<R>): void {
+    const now = this.#traffic.runtime.now();
+    if (!this.#settled && member.registered && this.#traffic.phase !== "closed") {
+      this.#run(member, now);
+      return;
+    }
+    // The caller, the member or the pool went away between the grant and now: never used, and it is no attempt.
+    this.#traffic.release(member, now, true, undefined);
+    if (!this.#settled) this.#route(this.#takeDetour());
   }
 
-  override refused(error: unknown): void {
+  /** From the line: nobody had room, in time. */
+  refused(error: unknown): void {
     this.#fail(error);
   }
 
@@ -136,7 +184,7 @@ export class Call<R, T> extends Ticket<R> implements Abortable {
     if (member === undefined) return;
     this.#unlink(member);
     this.#member = undefined;
-    (this.tried ??= []).push(member);
+    this.#avoid(member);
     this.#lostAttempt = this.#attempt;
     this.#context?.end(error);
   }
@@ -145,52 +193,48 @@ export class Call<R, T> extends Ticket<R> implements Abortable {
   failIfStill(error: ConnectionLostError): void {
     if (this.#settled || this.#lostAttempt !== this.#attempt) return;
     this.#attempt++; // Whatever the work says later, it says of an attempt that is over.
-    if (this.#inContext === undefined) this.#retryOr(error);
-    else this.#inContext(() => this.#retryOr(error));
+    const inContext = this.#detour?.inContext;
+    if (inContext === undefined) this.#retryOr(error);
+    else inContext(() => this.#retryOr(error));
   }
 
-  /** The pool ends, by force. */
-  abortWith(error: Error): void {
-    this.#giveUp(error);
-  }
-
-  /** The caller's signal. */
+  /** The caller's signal, or the end of the pool by force. */
   aborted(reason: unknown): void {
-    this.#giveUp(reason);
+    if (this.#settled) return;
+    if (this.#detour !== undefined) this.#traffic.leave(this.#detour);
+    this.#context?.end(reason);
+    this.#fail(reason);
   }
 
-  #wait(waitMs: number, again: boolean): void {
-    // Granted by whoever makes room; the work must run in its own caller's context, which a promise keeps.
-    const granted = new Promise<PoolMember<R>>((resolve) => {
-      this.#grant = resolve;
-    });
-    void granted.then((member) => {
-      const now = this.traffic.runtime.now();
-      if (!this.#settled && member.registered && this.traffic.phase !== "closed") {
-        this.#run(member, now);
-        return;
-      }
-      // The caller, the member or the pool went away between the grant and now: never used, and it is no attempt.
-      this.traffic.release(member, now, true, undefined);
-      if (!this.#settled) this.#route();
-    });
-    this.traffic.wait(this, waitMs, again);
+  /** Made while the first attempt's start is still that of the call. */
+  #takeDetour(): Detour<R> {
+    if (this.#detour === undefined) {
+      const { timeoutMs = defaultWaitMs, key } = this.#options;
+      this.#detour = new Detour(this.#traffic, this, this.#startedAt + timeoutMs);
+      if (key !== undefined) this.#detour.request = { key };
+    }
+    return this.#detour;
   }
 
-  #route(): void {
-    if (this.traffic.phase === "closed") {
-      this.#fail(this.traffic.endError ?? this.traffic.closedError());
+  #avoid(member: PoolMember<R>): void {
+    (this.#takeDetour().tried ??= []).push(member);
+  }
+
+  #route(detour: Detour<R>): void {
+    const traffic = this.#traffic;
+    if (traffic.phase === "closed") {
+      this.#fail(traffic.endError ?? traffic.closedError());
       return;
     }
-    const member = this.tried === undefined ? this.traffic.admit(this.request) : this.traffic.admitElsewhere(this);
-    const now = this.traffic.runtime.now();
+    const member = traffic.admitElsewhere(detour);
+    const now = traffic.runtime.now();
     if (member !== undefined) this.#run(member, now);
-    else if (this.#giveUpAt > now) this.#wait(this.#giveUpAt - now, true);
-    else if (this.#lastError === undefined) this.traffic.timedOut(this);
+    else if (detour.giveUpAt > now) detour.wait(detour.giveUpAt - now, true);
+    else if (detour.lastError === undefined) traffic.timedOut(detour);
     else {
-      // All attempts share the first deadline, and it has passed: the last error is the answer.
-      this.traffic.totals.failed++;
-      this.#fail(this.#lastError);
+      // The first deadline has passed: the last error is the answer.
+      traffic.totals.failed++;
+      this.#fail(detour.lastError);
     }
   }
 
@@ -227,7 +271,7 @@ export class Call<R, T> extends Ticket<R> implements Abortable {
     this.#release(true, undefined);
     if (this.#settled) return;
     this.#settle();
-    this.traffic.totals.succeeded++;
+    this.#traffic.totals.succeeded++;
     this.#resolve(value);
   }
 
@@ -236,19 +280,21 @@ export class Call<R, T> extends Ticket<R> implements Abortable {
     this.#lostAttempt = -1;
     const member = this.#member;
     // What the caller's own abort has caused says nothing about the resource.
-    this.#release(this.#settled || !this.traffic.isFailure(error), error);
+    this.#release(this.#settled || !this.#traffic.isFailure(error), error);
     if (this.#settled) return;
-    if (member !== undefined) (this.tried ??= []).push(member);
+    if (member !== undefined && error instanceof ConnectionLostError) this.#avoid(member);
     this.#retryOr(error);
   }
 
   #retryOr(error: unknown): void {
+    const traffic = this.#traffic;
     const sent = error instanceof ConnectionLostError ? error.sent : undefined;
-    if (this.traffic.mayRetry(error, sent, this.#tries, this.#options.idempotent === true)) {
-      this.#lastError = error;
-      this.#route();
+    if (traffic.mayRetry(error, sent, this.#tries, this.#options.idempotent === true)) {
+      const detour = this.#takeDetour();
+      detour.lastError = error;
+      this.#route(detour);
     } else {
-      this.traffic.totals.failed++;
+      traffic.totals.failed++;
       this.#fail(error);
     }
   }
@@ -256,20 +302,14 @@ export class Call<R, T> extends Ticket<R> implements Abortable {
   #release(ok: boolean, error: unknown): void {
     const member = this.#member;
     if (member === undefined) return;
+    const traffic = this.#traffic;
     this.#member = undefined;
     this.#unlink(member);
     if (this.#settled) {
-      const afterMs = this.traffic.runtime.now() - this.#startedAt;
-      emit("pool.orphanEnded", { pool: this.traffic.name, connection: `connection ${member.slot}`, afterMs });
+      const afterMs = traffic.runtime.now() - this.#startedAt;
+      emit("pool.orphanEnded", { pool: traffic.name, connection: `connection ${member.slot}`, afterMs });
     }
-    this.traffic.release(member, this.#startedAt, ok, error);
-  }
-
-  #giveUp(reason: unknown): void {
-    if (this.#settled) return;
-    this.traffic.leave(this);
-    this.#context?.end(reason);
-    this.#fail(reason);
+    traffic.release(member, this.#startedAt, ok, error);
   }
 
   #fail(error: unknown): void {
@@ -280,17 +320,15 @@ export class Call<R, T> extends Ticket<R> implements Abortable {
 
   #settle(): void {
     this.#settled = true;
-    const { signal: theirs } = this.#options;
-    if (theirs !== undefined) unwatchAbort(theirs, this);
-    this.traffic.end();
+    if (this.#options.signal !== undefined) unwatchAbort(this.#options.signal, this);
+    this.#traffic.end();
   }
 
   #link(member: PoolMember<R>): void {
     const first = member.firstCall;
-    this.before = undefined;
     this.after = first;
-    if (first !== undefined) first.before = this;
-    member.firstCall = this;
+    if (first !== undefined) first.before = this as Call<R, unknown>;
+    member.firstCall = this as Call<R, unknown>;
   }
 
   #unlink(member: PoolMember<R>): void {

@@ -6,7 +6,8 @@
  */
 
 import type { Endpoint } from "../connection/index.ts";
-import type { Place, Waiter } from "../pool/index.ts";
+import type { Place } from "../pool/index.ts";
+import type { Call } from "./call.ts";
 import type { Marked, Member } from "./strategy.ts";
 
 export class PoolMember<R> implements Member<R>, Marked {
@@ -23,8 +24,8 @@ export class PoolMember<R> implements Member<R>, Marked {
   registered = false;
   /** Its resource is gone; what was in flight is settled by the loss. */
   lost = false;
-  /** The calls working on it, linked through their waiter's fields: a call waits or works, never both. */
-  firstCall: Waiter | undefined = undefined;
+  /** The calls at work on it, newest first. */
+  firstCall: Call<R, unknown> | undefined = undefined;
 
   constructor(place: Place<R, PoolMember<R>>, resource: R) {
     this.place = place;

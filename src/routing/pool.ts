@@ -519,7 +519,7 @@ export class RoutingPool<R> implements Pool<R> {
       this.#losses.delete(tell);
       for (const call of left) {
         if (ended === undefined) call.failIfStill(error);
-        else call.abortWith(ended);
+        else call.aborted(ended);
       }
     };
     const timer = this.#runtime.setTimer(() => tell(), 0, { keepAlive: true });
@@ -571,7 +571,7 @@ export class RoutingPool<R> implements Pool<R> {
     traffic.phase = "closed";
     traffic.endError ??= error;
     traffic.refuseAll(() => error);
-    for (const member of this.#members()) for (const call of callsOn(member)) call.abortWith(error);
+    for (const member of this.#members()) for (const call of callsOn(member)) call.aborted(error);
     for (const condition of this.#conditions) condition.reject(error);
     this.#conditions.clear();
     this.#follower?.stop();
@@ -695,7 +695,7 @@ class PickedRoute<R> implements Route<R> {
 /** The calls at work on a member, oldest first. */
 function callsOn<R>(member: PoolMember<R>): Call<R, unknown>[] {
   const calls: Call<R, unknown>[] = [];
-  for (let call = member.firstCall; call !== undefined; call = call.after) calls.push(call as Call<R, unknown>);
+  for (let call = member.firstCall; call !== undefined; call = call.after) calls.push(call);
   return calls.reverse();
 }
 

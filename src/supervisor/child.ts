@@ -136,8 +136,8 @@ export class Child {
         abandonVisit(inside);
         reject(parent.stoppedError());
       };
-      if (parent.stopping)
-        giveUp(); // The start function itself has ended the supervisor.
+      // The start function may itself have ended the supervisor.
+      if (parent.stopping) giveUp();
       else parent.onStopping.add(giveUp);
       const settled = (outcome: () => HasProcess | undefined): void => {
         const abandoned = inside.at === "abandoned";
