@@ -1,13 +1,28 @@
-// Runs every examples/*.ts against the built package, one line each with its time.
+// Runs every examples/*.ts, and every TypeScript block of README.md, against the built package: one line each with its time.
 // An example that fails shows all it printed; so does one that is still running after a minute, since a reader would not wait.
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = join(root, "examples");
 const examples = existsSync(folder) ? readdirSync(folder).filter((file) => file.endsWith(".ts")) : [];
+const programs = examples.sort().map((file) => join("examples", file));
+
+// What the README shows must run as it stands there. Inside the package, so that it finds the package by its name.
+const shown = [...readFileSync(join(root, "README.md"), "utf8").matchAll(/^```ts\n(.*?)^```$/gms)];
+mkdirSync(join(root, ".cache/readme"), { recursive: true });
+for (const [at, [, code]] of shown.entries()) {
+  const file = join(".cache/readme", `block-${at + 1}.ts`);
+  writeFileSync(join(root, file), code);
+  programs.push(file);
+}
+if (shown.length === 0) {
+  console.error("examples: README.md shows no TypeScript, so nothing of it was shown to work");
+  process.exit(1);
+}
+
 const longestMs = 60_000;
 
 if (examples.length === 0) {
@@ -16,9 +31,9 @@ if (examples.length === 0) {
 }
 
 let failed = 0;
-for (const example of examples.sort()) {
+for (const program of programs) {
   const started = performance.now();
-  const run = spawnSync(process.execPath, ["--import", "tsx", join("examples", example)], {
+  const run = spawnSync(process.execPath, ["--import", "tsx", program], {
     cwd: root,
     encoding: "utf8",
     timeout: longestMs,
@@ -28,7 +43,7 @@ for (const example of examples.sort()) {
   const seconds = ((performance.now() - started) / 1_000).toFixed(1);
   const ok = run.status === 0;
   const why = run.error ? run.error.message : run.signal ? `killed by ${run.signal}` : `exit code ${run.status}`;
-  console.log(`examples/${example}  ${seconds} s  ${ok ? "ok" : `FAILED (${why})`}`);
+  console.log(`${program}  ${seconds} s  ${ok ? "ok" : `FAILED (${why})`}`);
   if (!ok) {
     failed += 1;
     console.log(`${run.stdout ?? ""}${run.stderr ?? ""}`);
