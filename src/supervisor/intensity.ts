@@ -9,7 +9,8 @@
 export class RestartWindow {
   readonly #maxRestarts: number;
   readonly #windowMs: number;
-  #restarts: number[] = [];
+  /** When they happened, oldest first. */
+  readonly #restarts: number[] = [];
 
   constructor(maxRestarts: number, maxSeconds: number) {
     this.#maxRestarts = maxRestarts;
@@ -18,7 +19,8 @@ export class RestartWindow {
 
   /** Counts a restart at `now`. False: it must not happen, and the supervisor has to give up. */
   allows(now: number): boolean {
-    this.#restarts = this.#restarts.filter((at) => now - at <= this.#windowMs);
+    const kept = this.#restarts.findIndex((at) => now - at <= this.#windowMs);
+    this.#restarts.splice(0, kept < 0 ? Infinity : kept);
     this.#restarts.push(now);
     return this.#restarts.length <= this.#maxRestarts;
   }

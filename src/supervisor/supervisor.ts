@@ -165,7 +165,7 @@ export abstract class Supervision implements HasProcess, AsyncDisposable {
    *
    * @param options.reason What the supervisor exits with; children always get `"shutdown"`. @default "normal"
    * @param options.timeoutMs @default Infinity
-   * @throws {SupervisorError} `ERR_SUPERVISOR_REENTRANT` from inside a child's start or stop.
+   * @throws {OptionError}. {SupervisorError} `ERR_SUPERVISOR_REENTRANT` from inside a child's start or stop.
    */
   async stop(options: StopOptions = {}): Promise<ExitReason> {
     checkOptions("Supervisor.stop", options, stopChecks);
@@ -213,9 +213,9 @@ export abstract class Supervision implements HasProcess, AsyncDisposable {
           birth?.born.add(kill);
           self.process.hold(() => {
             birth?.born.delete(kill);
-            this.#close();
-            // Not until no registry shows this supervisor: the children's monitors may look.
+            // Not until no registry shows this supervisor: the monitors of those who die with it may look.
             return () => {
+              this.#close();
               for (const child of this.children.toReversed()) child.kill();
             };
           });

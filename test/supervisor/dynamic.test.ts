@@ -90,6 +90,19 @@ describe("a dynamic supervisor", () => {
   }
 
   test(
+    "shows a child that has ended for good as down until it is forgotten, also when it was restarted before",
+    stage(async (s) => {
+      const supervisor = await s.dynamic();
+      await supervisor.startChild(s.worker("a", { restart: "transient" }));
+      await s.crashed("a");
+      s.end("a", "normal");
+      expect(standing(supervisor)).toEqual(["a down"]);
+      await s.runtime.settle();
+      expect(standing(supervisor)).toEqual([]);
+    }),
+  );
+
+  test(
     "drops a child whose restart gives nothing",
     stage(async (s) => {
       const supervisor = await s.dynamic();

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { Registry } from "../../src/registry/index.ts";
 import type { ChildSpec, Supervisor } from "../../src/supervisor/index.ts";
 import { outcome, running, stage, standing } from "./workers.ts";
 
@@ -151,6 +152,25 @@ describe("a supervisor that is killed", () => {
       supervisor.process.kill();
       expect(s.diary()).toEqual(["d", "c", "b", "a"].map((id) => `down ${id} killed`));
       expect(await supervisor.process.exited).toBe("killed");
+    }),
+  );
+
+  test(
+    "is found in no registry any more when the monitors of its children run",
+    stage(async (s) => {
+      const registry = await Registry.start<string, number>({ keys: "unique", runtime: s.runtime });
+      const supervisor = await s.supervise([s.worker("a"), s.branch("branch", [s.worker("b")])]);
+      registry.register(supervisor, "top", 1);
+      const adding = outcome(
+        supervisor.startChild(s.branch("late", [s.worker("c"), s.worker("d", { attempt: () => "hang" })])),
+      );
+      await s.runtime.settle();
+      const found: unknown[] = [];
+      for (const id of ["a", "b", "c"]) s.newest(id).monitor(() => found.push(registry.whereis("top")));
+      supervisor.process.kill();
+      expect(found).toEqual([undefined, undefined, undefined]);
+      expect(await adding).toBe("ERR_SUPERVISOR_STOPPED");
+      await registry.close();
     }),
   );
 
