@@ -36,7 +36,7 @@ interface Figures {
   readonly p99: number;
 }
 
-const main = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const main = fileURLToPath(new URL("./dist/cli/main.js", import.meta.resolve("poolwarden/package.json")));
 const server = spawn(process.execPath, [main, "fanta", "serve", "--port", "0"], {
   stdio: ["ignore", "pipe", "inherit"],
 });
