@@ -22,6 +22,7 @@ import {
   Ticket,
   type Traffic,
 } from "../routing/index.ts";
+import { newPromise, takeReject, takeResolve } from "../runtime/index.ts";
 import type { ChildSpec } from "../supervisor/index.ts";
 import { addressOf, connectorChecks, fantaConnector, type FantaConnectorOptions } from "./connector.ts";
 import { FantaRequest } from "./request.ts";
@@ -107,12 +108,12 @@ export class FantaPool<Out = string, In = string> extends Routing<FantaTCP<Out, 
 
 /** A request of the pool's, from its caller to its answer, over as many connections as it takes. */
 class PooledRequest<Out, In> extends FantaRequest<In> {
-  readonly promise: Promise<In>;
+  readonly promise: Promise<In> = newPromise<In>();
+  readonly #resolve: (value: In) => void = takeResolve<In>();
+  readonly #reject: (error: unknown) => void = takeReject();
   readonly #traffic: Traffic<FantaTCP<Out, In>>;
   readonly #payload: Out;
   readonly #options: FantaPoolRequestOptions | undefined;
-  #resolve!: (value: In) => void;
-  #reject!: (error: unknown) => void;
   #member: PoolMember<FantaTCP<Out, In>> | undefined = undefined;
   #ticket: RequestTicket<Out, In> | undefined = undefined;
   #startedAt = 0;
@@ -125,10 +126,6 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
     this.#traffic = traffic;
     this.#payload = payload;
     this.#options = options;
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
   }
 
   begin(timeoutMs: number): void {

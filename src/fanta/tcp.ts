@@ -34,7 +34,7 @@ import {
 } from "../options.ts";
 import { dial, type Wire } from "../multiplex/index.ts";
 import { type HasProcess, Process, type Self } from "../process/index.ts";
-import { type Runtime, systemRuntime } from "../runtime/index.ts";
+import { newPromise, type Runtime, systemRuntime, takeReject, takeResolve } from "../runtime/index.ts";
 import { maxFrameBytesDefault, overheadBytes } from "./codec.ts";
 import { Link } from "./link.ts";
 import { type Codec, codecCheck, text } from "./payload.ts";
@@ -261,18 +261,10 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
 
 /** A request somebody awaits. It is its own listener for aborts. */
 class PromiseRequest<In> extends FantaRequest<In> {
-  readonly promise: Promise<In>;
-  #resolve!: (value: In) => void;
-  #reject!: (error: unknown) => void;
+  readonly promise: Promise<In> = newPromise<In>();
+  readonly #resolve: (value: In) => void = takeResolve<In>();
+  readonly #reject: (error: unknown) => void = takeReject();
   #signal: AbortSignal | undefined = undefined;
-
-  constructor() {
-    super();
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-  }
 
   listen(to: AbortSignal): void {
     this.#signal = to;

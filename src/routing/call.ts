@@ -17,7 +17,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { ConnectionLostError, OptionError } from "../errors.ts";
 import { checkOptions, duration, flag, type Checks, signal } from "../options.ts";
 import { defaultWaitMs, type UseOptions, type Work, type WorkContext } from "../pool/index.ts";
-import { type Abortable, unwatchAbort, watchAbort } from "../runtime/index.ts";
+import { type Abortable, newPromise, takeReject, takeResolve, unwatchAbort, watchAbort } from "../runtime/index.ts";
 import { emit } from "../telemetry/index.ts";
 import type { PoolMember } from "./member.ts";
 import { anyone, Ticket, type Traffic } from "./traffic.ts";
@@ -84,11 +84,13 @@ export class Call<R, T> implements Abortable {
   /** Its neighbours among the calls at work on the same member. */
   before: Call<R, unknown> | undefined = undefined;
   after: Call<R, unknown> | undefined = undefined;
+  /** The one answer. */
+  readonly promise: Promise<T> = newPromise<T>();
+  readonly #resolve: (value: T) => void = takeResolve<T>();
+  readonly #reject: (error: unknown) => void = takeReject();
   readonly #traffic: Traffic<R>;
   readonly #work: Work<R, T>;
   readonly #options: UseOptions;
-  readonly #resolve: (value: T) => void;
-  readonly #reject: (error: unknown) => void;
   #attempt = 0;
   /** Attempts the work has really had. */
   #tries = 0;
@@ -100,18 +102,10 @@ export class Call<R, T> implements Abortable {
   #context: Context | undefined = undefined;
   #detour: Detour<R> | undefined = undefined;
 
-  constructor(
-    traffic: Traffic<R>,
-    work: Work<R, T>,
-    options: UseOptions,
-    resolve: (value: T) => void,
-    reject: (error: unknown) => void,
-  ) {
+  constructor(traffic: Traffic<R>, work: Work<R, T>, options: UseOptions) {
     this.#traffic = traffic;
     this.#work = work;
     this.#options = options;
-    this.#resolve = resolve;
-    this.#reject = reject;
   }
 
   /** The caller has been told; its work may still be going on. */

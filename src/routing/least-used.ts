@@ -19,7 +19,7 @@
  * The decaying peak is Finagle's (Peak EWMA), without its average and without the multiplication by load.
  */
 
-import type { Runtime } from "../runtime/index.ts";
+import { Dice, type Runtime } from "../runtime/index.ts";
 import type { Marked, Member, Strategy, StrategyFactory } from "./strategy.ts";
 
 /** How fast a peak fades: to 37 % in this time. Long enough to remember a slow spell, short enough to forgive it. */
@@ -32,17 +32,20 @@ const fullScan = 256;
 const sample = 64;
 
 export function leastUsed(): StrategyFactory {
-  return <R>(runtime: Runtime): Strategy<R> => ({
-    pick: (members) =>
-      members.length <= fullScan
-        ? least(members, 0, members.length)
-        : least(members, Math.floor(runtime.random() * members.length), sample),
-    finished: (member, { ok, durationMs, endedAt = runtime.now() }) => {
-      const marked = member as Marked;
-      const peak = fadeMs * Math.log(Math.max(ok ? durationMs : failureMs, floorMs)) + endedAt;
-      if (!(peak <= (marked.mark ?? -Infinity))) marked.mark = peak;
-    },
-  });
+  return <R>(runtime: Runtime): Strategy<R> => {
+    const dice = Dice.of(runtime);
+    return {
+      pick: (members) =>
+        members.length <= fullScan
+          ? least(members, 0, members.length)
+          : least(members, dice.below(members.length), sample),
+      finished: (member, { ok, durationMs, endedAt = runtime.now() }) => {
+        const marked = member as Marked;
+        const peak = fadeMs * Math.log(Math.max(ok ? durationMs : failureMs, floorMs)) + endedAt;
+        if (!(peak <= (marked.mark ?? -Infinity))) marked.mark = peak;
+      },
+    };
+  };
 }
 
 /** The least used of `count` members from `from` on, around the end. */

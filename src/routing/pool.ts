@@ -233,10 +233,14 @@ export class RoutingPool<R> implements Pool<R> {
   }
 
   use<T>(work: Work<R, T>, options: UseOptions = noOptions): Promise<T> {
-    return new Promise((resolve, reject) => {
+    try {
       checkUse("RoutingPool.use", work, options);
-      new Call(this.traffic, work, options, resolve, reject).begin();
-    });
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const call = new Call(this.traffic, work, options);
+    call.begin();
+    return call.promise;
   }
 
   /**
@@ -286,12 +290,11 @@ export class RoutingPool<R> implements Pool<R> {
     if (this.traffic.phase !== "open") throw this.traffic.closedError();
     const members = this.#members().filter((member) => member.registered);
     members.sort((a, b) => a.slot - b.slot);
-    const calls = members.map(
-      (member) =>
-        new Promise<T>((resolve, reject) => {
-          new Call<R, T>(this.traffic, work, noOptions, resolve, reject).beginOn(member);
-        }),
-    );
+    const calls = members.map((member) => {
+      const call = new Call<R, T>(this.traffic, work, noOptions);
+      call.beginOn(member);
+      return call.promise;
+    });
     return Promise.allSettled(calls);
   }
 

@@ -11,7 +11,7 @@
 import type { Endpoint } from "../connection/index.ts";
 import { OptionError } from "../errors.ts";
 import { having } from "../options.ts";
-import type { Runtime } from "../runtime/index.ts";
+import { Dice, type Runtime } from "../runtime/index.ts";
 
 /** A ready resource of a routing pool, with its load. */
 export interface Member<R> {
@@ -75,9 +75,10 @@ export function strategyOf<R>(where: string, like: StrategyLike<R>, runtime: Run
 
 /** Anyone, all alike. O(1). */
 export function random(): StrategyFactory {
-  return <R>(runtime: Runtime): Strategy<R> => ({
-    pick: (members) => members[Math.floor(runtime.random() * members.length)] as Member<R>,
-  });
+  return <R>(runtime: Runtime): Strategy<R> => {
+    const dice = Dice.of(runtime);
+    return { pick: (members) => members[dice.below(members.length)] as Member<R> };
+  };
 }
 
 /**
