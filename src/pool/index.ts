@@ -8,5 +8,6 @@ export type {
   Work,
   WorkContext,
 } from "./contract.ts";
-export { defaultQueueLimit, defaultWaitMs, Line, type QueueOptions, queueCheck, Waiter } from "./line.ts";
+export { defaultWaitMs, Line, type QueueOptions, queueCheck, Waiter } from "./line.ts";
+export type { ShedOptions } from "./shedding.ts";
 export { Place, PoolTree, stateOf } from "./tree.ts";

@@ -5,21 +5,27 @@
  * leaves is never handed anything; nobody waits longer than its own time. Joining, leaving and being served are O(1),
  * and one timer serves the whole line (runtime/deadlines.ts).
  *
+ * With `shed`, those who have waited too long under overload are turned away when their turn comes (shedding.ts).
+ *
  * One who was served and must wait again, because what it was given is gone, came before everyone who still waits. So
  * those who come back stand at the head, and the limit is not for them.
  *
  * A waiter is its own node: the links are its fields, so a caller that waits costs no allocation beyond itself.
  */
 
-import { type Check, type Checks, integer, nested } from "../options.ts";
-import { Deadlines, type DurationList, type Runtime, type Timed } from "../runtime/index.ts";
+import { type Check, type Checks, duration, either, flag, integer, nested } from "../options.ts";
+import { Deadlines, type DurationList, type Runtime, type Timed, type Timer } from "../runtime/index.ts";
+import { type ShedOptions, Shedding } from "./shedding.ts";
 
 export interface QueueOptions {
   /** Callers that may wait at once. @default 1_000 */
   readonly limit?: number;
+  /** Turns away those who have waited too long while callers arrive faster than they are served (CoDel). @default false */
+  readonly shed?: boolean | ShedOptions;
 }
 
-const queueChecks: Checks<QueueOptions> = { limit: integer(0) };
+const shedChecks: Checks<ShedOptions> = { targetMs: duration(), intervalMs: duration() };
+const queueChecks: Checks<QueueOptions> = { limit: integer(0), shed: either(flag(), nested(shedChecks)) };
 
 /** The row for an option that holds queue options. */
 export const queueCheck: Check = nested(queueChecks);
@@ -41,19 +47,26 @@ export abstract class Waiter implements Timed {
   after: Waiter | undefined = undefined;
   /** Its time is over; it has left the line already. Must not throw. */
   abstract expired(): void;
+  /** It has waited too long under overload; it has left the line already. Must not throw. */
+  abstract shed(targetMs: number): void;
 }
 
 export class Line<W extends Waiter> {
   readonly limit: number;
   readonly #deadlines: Deadlines<W>;
+  readonly #runtime: Runtime;
+  readonly #shedding: Shedding | undefined;
+  #look: Timer | undefined;
   #first: W | undefined;
   #last: W | undefined;
   /** The last of those who came back; they are the head of the line. */
   #lastBack: W | undefined;
   #size = 0;
 
-  constructor(runtime: Runtime, limit: number) {
+  constructor(runtime: Runtime, { limit = defaultQueueLimit, shed = false }: QueueOptions = {}) {
     this.limit = limit;
+    this.#runtime = runtime;
+    this.#shedding = shed === false ? undefined : new Shedding(shed === true ? {} : shed);
     const expired = (waiter: W): void => {
       this.#unlink(waiter);
       waiter.expired();
@@ -79,8 +92,20 @@ export class Line<W extends Waiter> {
     this.#lastBack = waiter;
   }
 
-  /** Takes the first out, to be served. */
+  /** Takes the first out, to be served. Those before it who have waited too long are shed. */
   next(): W | undefined {
+    const shedding = this.#shedding;
+    if (shedding === undefined) return this.takeFirst();
+    const now = this.#runtime.now();
+    for (let first = this.takeFirst(); first !== undefined; first = this.takeFirst()) {
+      if (!shedding.sheds(now - first.joinedAt, now)) return first;
+      first.shed(shedding.targetMs);
+    }
+    return undefined;
+  }
+
+  /** Takes the first out, whoever it is. */
+  takeFirst(): W | undefined {
     const first = this.#first;
     if (first !== undefined) this.leave(first);
     return first;
@@ -109,13 +134,13 @@ export class Line<W extends Waiter> {
     else before.after = waiter;
     if (after === undefined) this.#last = waiter;
     else after.before = waiter;
-    this.#size++;
+    if (this.#size++ === 0 && this.#shedding !== undefined) this.#lookLater(this.#shedding);
     this.#deadlines.add(waiter, now, waitMs);
   }
 
   #unlink(waiter: W): void {
     waiter.waiting = false;
-    this.#size--;
+    if (--this.#size === 0) this.#emptied();
     if (waiter === this.#lastBack) this.#lastBack = waiter.before as W | undefined;
     if (waiter.before === undefined) this.#first = waiter.after as W | undefined;
     else waiter.before.after = waiter.after;
@@ -123,5 +148,29 @@ export class Line<W extends Waiter> {
     else waiter.after.before = waiter.before;
     waiter.before = undefined;
     waiter.after = undefined;
+  }
+
+  #emptied(): void {
+    this.#shedding?.relieved();
+    this.#look?.cancel();
+    this.#look = undefined;
+  }
+
+  /** A line that does not move is looked at, too: nobody's turn comes there. */
+  #lookLater(shedding: Shedding): void {
+    this.#look = this.#runtime.setTimer(() => {
+      this.#look = undefined;
+      const now = this.#runtime.now();
+      const waitedMs = this.#first === undefined ? 0 : now - this.#first.joinedAt;
+      if (shedding.stuck(waitedMs, now)) this.#shedOlderThan(shedding, now);
+      if (this.#size > 0 && this.#look === undefined) this.#lookLater(shedding);
+    }, shedding.intervalMs);
+  }
+
+  #shedOlderThan({ tooLongMs, targetMs }: Shedding, now: number): void {
+    for (let first = this.#first; first !== undefined && now - first.joinedAt > tooLongMs; first = this.#first) {
+      this.leave(first);
+      first.shed(targetMs);
+    }
   }
 }

@@ -2,12 +2,13 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Line, Waiter } from "../../src/pool/index.ts";
+import { Line, type QueueOptions, Waiter } from "../../src/pool/index.ts";
 import { type VirtualRuntime, virtualRuntime } from "../../src/sim/index.ts";
 
 class Caller extends Waiter {
   readonly name: number;
   expiredAt: number | undefined;
+  shedAt: number | undefined;
   readonly #runtime: VirtualRuntime;
 
   constructor(name: number, runtime: VirtualRuntime) {
@@ -19,12 +20,19 @@ class Caller extends Waiter {
   override expired(): void {
     this.expiredAt = this.#runtime.now();
   }
+
+  override shed(): void {
+    this.shedAt = this.#runtime.now();
+  }
 }
 
-function setUp(limit = 1_000): { runtime: VirtualRuntime; line: Line<Caller>; callers: Caller[] } {
+function setUp(
+  limit = 1_000,
+  shed: QueueOptions["shed"] = false,
+): { runtime: VirtualRuntime; line: Line<Caller>; callers: Caller[] } {
   const runtime = virtualRuntime();
   const callers = Array.from({ length: 20 }, (_, name) => new Caller(name, runtime));
-  return { runtime, line: new Line<Caller>(runtime, limit), callers };
+  return { runtime, line: new Line<Caller>(runtime, { limit, shed }), callers };
 }
 
 describe("the line", () => {
