@@ -13,6 +13,7 @@ export type {
   ProcessTree,
   QueueOptions,
   ReadyOptions,
+  ShedOptions,
   UseOptions,
   Work,
   WorkContext,
@@ -33,6 +34,8 @@ export {
   type RegistryOptions,
 } from "./registry/index.ts";
 export {
+  type BreakerOptions,
+  type HedgeOptions,
   leastUsed,
   type Member,
   type MemberInfo,

@@ -150,6 +150,13 @@ export class Connection<R, M> implements HasProcess {
     if (this.#state.at === "waiting") this.#post({ on: "nudge" });
   }
 
+  /** The resource is no good any more, though it has not said so. */
+  lose(reason: Error): void {
+    if (this.#state.at === "connected" || this.#state.at === "draining") {
+      this.#post({ on: "lost", attempt: this.#state.attempt, reason });
+    }
+  }
+
   /** Takes nothing new, finishes what is in flight, closes the resource and ends. */
   drain(): void {
     this.#post({ on: "drain" });

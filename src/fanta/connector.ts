@@ -70,6 +70,7 @@ export function fantaConnector<Out = string, In = string>(
       connection.process.kill();
       return undefined;
     },
+    check: (connection, over) => connection.ping({ signal: over }),
     // What the caller sent or expected says nothing against the connection.
     isFailure: (error) =>
       !(error instanceof FantaError && (error.code === "ERR_FANTA_CODEC" || error.code === "ERR_FANTA_TOO_LARGE")),

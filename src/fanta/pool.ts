@@ -93,16 +93,30 @@ export class FantaPool<Out = string, In = string> extends Routing<FantaTCP<Out, 
    *   {OpenFailedError}, {ClosedError}: it was not sent. The signal's own reason.
    */
   request(payload: Out, options?: FantaPoolRequestOptions): Promise<In> {
-    const request = new PooledRequest<Out, In>(this.traffic, payload, options);
     if (options !== undefined) {
       try {
         checkOptions("FantaPool.request", options, requestChecks);
       } catch (error) {
         return Promise.reject(error as Error);
       }
+      if (options.idempotent === true && this.traffic.hedging !== undefined)
+        return this.#requestHedged(payload, options);
     }
+    const request = new PooledRequest<Out, In>(this.traffic, payload, options);
     request.begin(options?.timeoutMs ?? this.#requestTimeoutMs);
     return request.promise;
+  }
+
+  /** With two copies on their way there are two requests, and what joins them is `use`. */
+  #requestHedged(payload: Out, options: FantaPoolRequestOptions): Promise<In> {
+    const { runtime } = this.traffic;
+    const { timeoutMs = this.#requestTimeoutMs, ...rest } = options;
+    const endsAt = runtime.now() + timeoutMs;
+    return this.use<In>(
+      (connection, { signal: over }) =>
+        connection.request(payload, { signal: over, timeoutMs: Math.max(endsAt - runtime.now(), 1) }),
+      { ...rest, timeoutMs: options.timeoutMs ?? Math.min(timeoutMs, defaultWaitMs) },
+    );
   }
 }
 
@@ -120,6 +134,10 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
   #endsAt = 0;
   #tries = 0;
   #settled = false;
+  /** Nobody waits for it, and the server works on it still. */
+  #orphan = false;
+  /** What it says of its member has been said. */
+  #judged = false;
 
   constructor(traffic: Traffic<FantaTCP<Out, In>>, payload: Out, options: FantaPoolRequestOptions | undefined) {
     super();
@@ -142,7 +160,7 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
       options.signal.addEventListener("abort", this, { once: true });
     }
     this.#endsAt = now + timeoutMs;
-    const member = traffic.admit(options?.key === undefined ? anyone : { key: options.key });
+    const member = traffic.admit(options?.key === undefined ? anyone : { key: options.key }, now);
     if (member !== undefined) this.#send(member, timeoutMs, now);
     else this.#wait(options?.timeoutMs ?? Math.min(timeoutMs, defaultWaitMs));
   }
@@ -183,6 +201,14 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
 
   /** The member keeps the count: the server is working on it still. */
   override gaveUp(error: unknown): void {
+    const member = this.#member;
+    if (member !== undefined) {
+      this.#orphan = true;
+      // A request that is out of time speaks against its member now, not when the answer comes.
+      if (error instanceof FantaError) this.#traffic.judge(member, this.#startedAt, false, error);
+      this.#traffic.orphaned(member, this.#startedAt);
+      this.#judged = error instanceof FantaError;
+    }
     if (error instanceof FantaError) this.#failAndCount(error);
     else this.#fail(error);
   }
@@ -235,7 +261,9 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
     const member = this.#member;
     if (member === undefined) return;
     this.#member = undefined;
-    this.#traffic.release(member, this.#startedAt, ok, error);
+    if (this.#orphan) member.orphans--;
+    if (this.#judged) this.#traffic.releaseJudged(member);
+    else this.#traffic.release(member, this.#startedAt, ok, error);
   }
 
   #failAndCount(error: unknown): void {

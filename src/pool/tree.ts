@@ -94,7 +94,7 @@ export class PoolTree<R, M> {
   readonly #options: TreeOptions<R>;
   readonly #owner: TreeOwner<R, M>;
   /** Connections live in the context that the pool was made in, never in a caller's. */
-  readonly #context: <T>(act: () => T) => T = AsyncLocalStorage.snapshot();
+  readonly inContext: <T>(act: () => T) => T = AsyncLocalStorage.snapshot();
   readonly #cleaning = new Set<Promise<void>>();
   readonly #slots = new Set<number>();
   /** No slot below this is free. */
@@ -257,7 +257,7 @@ export class PoolTree<R, M> {
       }
     };
     // Transient: one that has finished is not put back, one that crashed is.
-    const started = this.#context(() =>
+    const started = this.inContext(() =>
       connections.startChild({ id: `connection ${place.slot}`, start, restart: "transient" }),
     );
     started.catch((error: unknown) => {
@@ -292,7 +292,7 @@ export class PoolTree<R, M> {
       openTimeoutMs,
       closeTimeoutMs,
       drainTimeoutMs,
-      inContext: this.#context,
+      inContext: this.inContext,
       born: (connection) => {
         place.connection = connection;
         connection.process.monitor((reason) => {

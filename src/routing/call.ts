@@ -3,58 +3,51 @@
  *
  *               no member                granted
  *     begun ───────────────▶ in line ───────────────▶ working ──ok──▶ settled
- *       │                      │ timed out, full        │ │  ▲          ▲
- *       │ admitted             └────────────────────────┼─┼──┼──────────┤
- *       └───────────────────────────────────────────────┘ │  │ another  │
- *                                               its resource │ attempt  │ not to be
- *                                               is lost ─────┴──────────┘ made again
+ *       │                      │ timed out, full        │    ▲           ▲
+ *       │ admitted             └────────────────────────┼────┼───────────┤
+ *       └───────────────────────────────────────────────┘    │ another   │ failed, and not to
+ *                                                            │ attempt   │ be made again
+ *                                                            └── failed ─┘
  *
- * The caller may give up at any point, and is told at once; the member is released only when the work has ended. An
- * attempt is known by its number: what comes from an earlier one, whose resource was lost under it, is nobody's answer.
+ * Each run of the work on a member is an attempt (attempt.ts). There is one at a time; with hedging there may be two,
+ * and the first that goes well is the answer. The caller may give up at any point, and is told at once; a member is
+ * released only when the work on it has ended.
  */
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { ConnectionLostError, OptionError } from "../errors.ts";
 import { checkOptions, duration, flag, type Checks, signal } from "../options.ts";
-import { defaultWaitMs, type UseOptions, type Work, type WorkContext } from "../pool/index.ts";
-import { type Abortable, newPromise, takeReject, takeResolve, unwatchAbort, watchAbort } from "../runtime/index.ts";
-import { emit } from "../telemetry/index.ts";
+import { defaultWaitMs, type UseOptions, type Work } from "../pool/index.ts";
+import {
+  type Abortable,
+  type DurationList,
+  newPromise,
+  takeReject,
+  takeResolve,
+  type Timed,
+  unwatchAbort,
+  watchAbort,
+} from "../runtime/index.ts";
+import { Attempt, type AttemptOwner } from "./attempt.ts";
 import type { PoolMember } from "./member.ts";
 import { anyone, Ticket, type Traffic } from "./traffic.ts";
 
-/** What a work sees of its call. Each attempt has its own: that of a lost one stays aborted. */
-class Context implements WorkContext {
-  #controller: AbortController | undefined = undefined;
-  #endedBy: unknown = undefined;
-
-  /** Aborted when the caller gives up, and when the resource is lost. Made when it is asked for. */
-  get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.#endedBy !== undefined) this.#controller.abort(this.#endedBy);
-    }
-    return this.#controller.signal;
-  }
-
-  end(reason: unknown): void {
-    this.#endedBy = reason;
-    this.#controller?.abort(reason);
-  }
-}
-
 /** What only some calls need: those that wait, and those that are made again. It is also their place in line. */
 class Detour<R> extends Ticket<R> {
-  readonly #call: { run(member: PoolMember<R>): void; refused(error: unknown): void };
+  readonly #call: { granted(member: PoolMember<R>): void; refused(error: unknown): void };
   /** All attempts and waits share the first deadline. */
   readonly giveUpAt: number;
   lastError: unknown = undefined;
   /** The caller's async context, where somebody else may have to start the work again. */
   inContext: (<V>(act: () => V) => V) | undefined = undefined;
+  hedge: HedgeTimer | undefined = undefined;
+  /** The attempt before the last one, while both are at work. */
+  other: Attempt<R> | undefined = undefined;
   #grant: ((member: PoolMember<R>) => void) | undefined = undefined;
 
   constructor(
     traffic: Traffic<R>,
-    call: { run(member: PoolMember<R>): void; refused(error: unknown): void },
+    call: { granted(member: PoolMember<R>): void; refused(error: unknown): void },
     giveUpAt: number,
   ) {
     super(traffic);
@@ -67,7 +60,7 @@ class Detour<R> extends Ticket<R> {
     const granted = new Promise<PoolMember<R>>((resolve) => {
       this.#grant = resolve;
     });
-    void granted.then((member) => this.#call.run(member));
+    void granted.then((member) => this.#call.granted(member));
     this.traffic.wait(this, waitMs, again);
   }
 
@@ -80,42 +73,44 @@ class Detour<R> extends Ticket<R> {
   }
 }
 
-export class Call<R, T> implements Abortable {
-  /** Its neighbours among the calls at work on the same member. */
-  before: Call<R, unknown> | undefined = undefined;
-  after: Call<R, unknown> | undefined = undefined;
+/** Waits until a copy is due. */
+export class HedgeTimer implements Timed {
+  deadline = 0;
+  timedBefore: Timed | undefined = undefined;
+  timedAfter: Timed | undefined = undefined;
+  timedIn: DurationList | undefined = undefined;
+  readonly due: () => void;
+
+  constructor(due: () => void) {
+    this.due = due;
+  }
+}
+
+export class Call<R, T> implements Abortable, AttemptOwner<R> {
   /** The one answer. */
   readonly promise: Promise<T> = newPromise<T>();
   readonly #resolve: (value: T) => void = takeResolve<T>();
   readonly #reject: (error: unknown) => void = takeReject();
-  readonly #traffic: Traffic<R>;
+  readonly traffic: Traffic<R>;
   readonly #work: Work<R, T>;
   readonly #options: UseOptions;
-  #attempt = 0;
-  /** Attempts the work has really had. */
+  /** Attempts made. */
   #tries = 0;
-  /** The attempt whose resource was lost, until the work or the next tick settles what that means. */
-  #lostAttempt = -1;
-  #settled = false;
-  #member: PoolMember<R> | undefined = undefined;
+  settled = false;
   #startedAt = 0;
-  #context: Context | undefined = undefined;
+  /** The last attempt. */
+  #attempt: Attempt<R> | undefined = undefined;
   #detour: Detour<R> | undefined = undefined;
 
   constructor(traffic: Traffic<R>, work: Work<R, T>, options: UseOptions) {
-    this.#traffic = traffic;
+    this.traffic = traffic;
     this.#work = work;
     this.#options = options;
   }
 
-  /** The caller has been told; its work may still be going on. */
-  get settled(): boolean {
-    return this.#settled;
-  }
-
   /** Routes the call to a member, or puts it in line. Never throws. */
   begin(): void {
-    const traffic = this.#traffic;
+    const { traffic } = this;
     const options = this.#options;
     const now = traffic.now();
     traffic.begin(now);
@@ -136,35 +131,35 @@ export class Call<R, T> implements Abortable {
       }
       if (options.idempotent === true) this.#takeDetour().inContext = AsyncLocalStorage.snapshot();
     }
-    const member = traffic.admit(options.key === undefined ? anyone : { key: options.key });
+    const member = traffic.admit(options.key === undefined ? anyone : { key: options.key }, now);
     if (member === undefined) this.#takeDetour().wait(options.timeoutMs ?? defaultWaitMs, false);
     else this.#run(member, now);
   }
 
   /** A fixed member and no second attempt: for `broadcast`. */
   beginOn(member: PoolMember<R>): void {
-    const now = this.#traffic.now();
-    this.#traffic.begin(now);
+    const now = this.traffic.now();
+    this.traffic.begin(now);
     if (!member.registered) {
-      this.#traffic.totals.rejected++;
+      this.traffic.totals.rejected++;
       this.#fail(new ConnectionLostError("the connection went away before its turn. Call again.", { sent: "no" }));
       return;
     }
     this.#tries = Infinity;
-    this.#traffic.admitTo(member);
+    this.traffic.admitTo(member);
     this.#run(member, now);
   }
 
   /** From the line: a member has room, and has counted this call since the grant. */
-  run(member: PoolMember<R>): void {
-    const now = this.#traffic.runtime.now();
-    if (!this.#settled && member.registered && this.#traffic.phase !== "closed") {
+  granted(member: PoolMember<R>): void {
+    const now = this.traffic.runtime.now();
+    if (!this.settled && member.registered && this.traffic.phase !== "closed") {
       this.#run(member, now);
       return;
     }
     // The caller, the member or the pool went away between the grant and now: never used, and it is no attempt.
-    this.#traffic.release(member, now, true, undefined);
-    if (!this.#settled) this.#route(this.#takeDetour());
+    this.traffic.giveBack(member, now);
+    if (!this.settled) this.#route(this.#takeDetour());
   }
 
   /** From the line: nobody had room, in time. */
@@ -172,50 +167,57 @@ export class Call<R, T> implements Abortable {
     this.#fail(error);
   }
 
-  /** The resource is gone. The work may still end by itself; the pool says when it no longer waits for that. */
-  lostUnder(error: ConnectionLostError): void {
-    const member = this.#member;
-    if (member === undefined) return;
-    this.#unlink(member);
-    this.#member = undefined;
+  lostUnder(member: PoolMember<R>): void {
     this.#avoid(member);
-    this.#lostAttempt = this.#attempt;
-    this.#context?.end(error);
-  }
-
-  /** One tick after the loss: the work has not said what it makes of it. */
-  failIfStill(error: ConnectionLostError): void {
-    if (this.#settled || this.#lostAttempt !== this.#attempt) return;
-    this.#attempt++; // Whatever the work says later, it says of an attempt that is over.
-    const inContext = this.#detour?.inContext;
-    if (inContext === undefined) this.#retryOr(error);
-    else inContext(() => this.#retryOr(error));
   }
 
   /** The caller's signal, or the end of the pool by force. */
   aborted(reason: unknown): void {
-    if (this.#settled) return;
-    if (this.#detour !== undefined) this.#traffic.leave(this.#detour);
-    this.#context?.end(reason);
+    if (this.settled) return;
+    if (this.#detour !== undefined) this.traffic.leave(this.#detour);
+    this.#abandonAll(reason);
     this.#fail(reason);
+  }
+
+  succeeded(attempt: Attempt<R>, value: unknown): void {
+    if (this.settled) return;
+    this.#forget(attempt);
+    if (this.#attempt !== undefined)
+      this.#abandonAll(new DOMException("another attempt was answered first", "AbortError"));
+    this.#settle();
+    this.traffic.totals.succeeded++;
+    this.#resolve(value as T);
+  }
+
+  failed(attempt: Attempt<R>, error: unknown): void {
+    if (this.settled) return;
+    this.#forget(attempt);
+    const sent = error instanceof ConnectionLostError ? error.sent : undefined;
+    if (sent !== undefined) this.#avoid(attempt.member);
+    if (this.#attempt !== undefined) return; // Its copy is still at work.
+    const again = (): void => this.#retryOr(error, sent);
+    const inContext = this.#detour?.inContext;
+    if (inContext === undefined) again();
+    else inContext(again);
   }
 
   /** Made while the first attempt's start is still that of the call. */
   #takeDetour(): Detour<R> {
     if (this.#detour === undefined) {
       const { timeoutMs = defaultWaitMs, key } = this.#options;
-      this.#detour = new Detour(this.#traffic, this, this.#startedAt + timeoutMs);
+      this.#detour = new Detour(this.traffic, this, this.#startedAt + timeoutMs);
       if (key !== undefined) this.#detour.request = { key };
     }
     return this.#detour;
   }
 
   #avoid(member: PoolMember<R>): void {
-    (this.#takeDetour().tried ??= []).push(member);
+    const tried = (this.#takeDetour().tried ??= []);
+    if (!tried.includes(member)) tried.push(member);
   }
 
   #route(detour: Detour<R>): void {
-    const traffic = this.#traffic;
+    const { traffic } = this;
     if (traffic.phase === "closed") {
       this.#fail(traffic.endError ?? traffic.closedError());
       return;
@@ -233,56 +235,16 @@ export class Call<R, T> implements Abortable {
   }
 
   #run(member: PoolMember<R>, now: number): void {
-    this.#member = member;
-    this.#startedAt = now;
-    const attempt = ++this.#attempt;
     this.#tries++;
-    this.#link(member);
-    const context = new Context();
-    this.#context = context;
-    let result: T | Promise<T>;
-    let later: Promise<T> | undefined;
-    try {
-      result = this.#work(member.resource, context);
-      // A thenable of somebody else's may settle twice or throw; a promise made of it does not.
-      if (isThenable(result)) later = Promise.resolve(result);
-    } catch (error) {
-      this.#failed(attempt, error);
-      return;
-    }
-    if (later === undefined) this.#succeeded(attempt, result as T);
-    else {
-      later.then(
-        (value) => this.#succeeded(attempt, value),
-        (error: unknown) => this.#failed(attempt, error),
-      );
-    }
+    const attempt = new Attempt<R>(this, member, now);
+    if (this.#attempt !== undefined) this.#takeDetour().other = this.#attempt;
+    this.#attempt = attempt;
+    if (this.#detour !== undefined && this.traffic.hedging !== undefined) this.#hedgeLater(this.#detour, now);
+    attempt.run(this.#work);
   }
 
-  #succeeded(attempt: number, value: T): void {
-    if (attempt !== this.#attempt) return;
-    this.#lostAttempt = -1;
-    this.#release(true, undefined);
-    if (this.#settled) return;
-    this.#settle();
-    this.#traffic.totals.succeeded++;
-    this.#resolve(value);
-  }
-
-  #failed(attempt: number, error: unknown): void {
-    if (attempt !== this.#attempt) return;
-    this.#lostAttempt = -1;
-    const member = this.#member;
-    // What the caller's own abort has caused says nothing about the resource.
-    this.#release(this.#settled || !this.#traffic.isFailure(error), error);
-    if (this.#settled) return;
-    if (member !== undefined && error instanceof ConnectionLostError) this.#avoid(member);
-    this.#retryOr(error);
-  }
-
-  #retryOr(error: unknown): void {
-    const traffic = this.#traffic;
-    const sent = error instanceof ConnectionLostError ? error.sent : undefined;
+  #retryOr(error: unknown, sent: "no" | "maybe" | undefined): void {
+    const { traffic } = this;
     if (traffic.mayRetry(error, sent, this.#tries, this.#options.idempotent === true)) {
       const detour = this.#takeDetour();
       detour.lastError = error;
@@ -293,44 +255,47 @@ export class Call<R, T> implements Abortable {
     }
   }
 
-  #release(ok: boolean, error: unknown): void {
-    const member = this.#member;
-    if (member === undefined) return;
-    const traffic = this.#traffic;
-    this.#member = undefined;
-    this.#unlink(member);
-    if (this.#settled) {
-      const afterMs = traffic.runtime.now() - this.#startedAt;
-      emit("pool.orphanEnded", { pool: traffic.name, connection: `connection ${member.slot}`, afterMs });
-    }
-    traffic.release(member, this.#startedAt, ok, error);
+  /** Only the first attempt has a copy, and only of what may be done twice. */
+  #hedgeLater(detour: Detour<R>, now: number): void {
+    if (this.#options.idempotent !== true || this.#tries > 1) return;
+    const delayMs = this.traffic.hedging?.delayMs(now);
+    if (delayMs === undefined || delayMs === Infinity) return;
+    detour.hedge = new HedgeTimer(() => detour.inContext?.(() => this.#hedge(detour, delayMs)));
+    this.traffic.hedgeTimers.add(detour.hedge, now, delayMs);
+  }
+
+  #hedge(detour: Detour<R>, afterMs: number): void {
+    const first = this.#attempt;
+    if (this.settled || first === undefined || this.#tries > 1) return;
+    this.#avoid(first.member);
+    const member = this.traffic.admitCopy(detour, afterMs);
+    if (member !== undefined) this.#run(member, this.traffic.runtime.now());
+  }
+
+  /** This attempt is over: what is left, if anything, is the other one. */
+  #forget(attempt: Attempt<R>): void {
+    const detour = this.#detour;
+    const other = detour?.other;
+    if (this.#attempt === attempt) this.#attempt = other;
+    if (detour !== undefined) detour.other = undefined;
+  }
+
+  #abandonAll(reason: unknown): void {
+    this.#attempt?.abandon(reason);
+    this.#detour?.other?.abandon(reason);
   }
 
   #fail(error: unknown): void {
-    if (this.#settled) return;
+    if (this.settled) return;
     this.#settle();
     this.#reject(error);
   }
 
   #settle(): void {
-    this.#settled = true;
+    this.settled = true;
     if (this.#options.signal !== undefined) unwatchAbort(this.#options.signal, this);
-    this.#traffic.end();
-  }
-
-  #link(member: PoolMember<R>): void {
-    const first = member.firstCall;
-    this.after = first;
-    if (first !== undefined) first.before = this as Call<R, unknown>;
-    member.firstCall = this as Call<R, unknown>;
-  }
-
-  #unlink(member: PoolMember<R>): void {
-    if (this.before === undefined) member.firstCall = this.after;
-    else this.before.after = this.after;
-    if (this.after !== undefined) this.after.before = this.before;
-    this.before = undefined;
-    this.after = undefined;
+    if (this.#detour?.hedge !== undefined) this.traffic.hedgeTimers.remove(this.#detour.hedge);
+    this.traffic.end();
   }
 }
 
@@ -349,8 +314,3 @@ export function checkUse(where: string, work: unknown, options: UseOptions): voi
 }
 
 export const noOptions: UseOptions = Object.freeze({});
-
-function isThenable<T>(value: T | Promise<T>): value is Promise<T> {
-  const mayBe = (typeof value === "object" && value !== null) || typeof value === "function";
-  return mayBe && typeof (value as { then?: unknown }).then === "function";
-}

@@ -1,3 +1,5 @@
+export type { BreakerOptions } from "./health.ts";
+export type { HedgeOptions } from "./hedging.ts";
 export { leastUsed } from "./least-used.ts";
 export {
   type MemberInfo,

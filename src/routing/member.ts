@@ -1,13 +1,13 @@
 /**
  * A member, as the pool keeps it: what a connection registers while it can serve.
  *
- * `index` is its place among the members with room (−1: it is not among them), so that joining and leaving them is a
- * swap, O(1), however many there are.
+ * What may be chosen, and how much it may have in flight, is the roster's to say; what is here are its notes.
  */
 
 import type { Endpoint } from "../connection/index.ts";
 import type { Place } from "../pool/index.ts";
-import type { Call } from "./call.ts";
+import type { Attempt } from "./attempt.ts";
+import type { Health } from "./health.ts";
 import type { Marked, Member } from "./strategy.ts";
 
 export class PoolMember<R> implements Member<R>, Marked {
@@ -19,13 +19,26 @@ export class PoolMember<R> implements Member<R>, Marked {
   inFlight = 0;
   capacity: number = Infinity;
   mark: number = -Infinity;
+  /** What it may have in flight right now: its capacity, less while it is held back. */
+  limit: number = Infinity;
+  /** Its place among those that may be chosen; −1: it may not. */
   index = -1;
-  /** Registered: it may be chosen when it has room. */
+  /** Registered: it can serve. */
   registered = false;
   /** Its resource is gone; what was in flight is settled by the loss. */
   lost = false;
-  /** The calls at work on it, newest first. */
-  firstCall: Call<R, unknown> | undefined = undefined;
+  /** Held back for its youth, since `rampFrom`. */
+  ramping = false;
+  rampFrom = 0;
+  health: Health | undefined = undefined;
+  /** Of what is in flight, what nobody waits for any more. */
+  orphans = 0;
+  /** Requests that have left it. Whether it has changed tells that it is alive. */
+  answered = 0;
+  /** What `answered` was when the watch last looked; −1: nothing was in flight then. */
+  seenAnswered = -1;
+  /** The attempts at work on it, newest first. */
+  firstAttempt: Attempt<R> | undefined = undefined;
 
   constructor(place: Place<R, PoolMember<R>>, resource: R) {
     this.place = place;
@@ -33,9 +46,5 @@ export class PoolMember<R> implements Member<R>, Marked {
     this.endpoint = place.endpoint;
     this.slot = place.slot;
     this.weight = place.endpoint.weight ?? 1;
-  }
-
-  get hasRoom(): boolean {
-    return this.registered && this.inFlight < this.capacity;
   }
 }

@@ -31,6 +31,7 @@ import {
   fraction,
   having,
   integer,
+  literal,
   nested,
   required,
   runtimeCheck,
@@ -39,7 +40,6 @@ import {
 } from "../options.ts";
 import {
   type CloseReport,
-  defaultQueueLimit,
   type Place,
   type Pool,
   type PoolSnapshot,
@@ -64,12 +64,16 @@ import {
 } from "../runtime/index.ts";
 import type { ChildSpec } from "../supervisor/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
+import { attemptsOn } from "./attempt.ts";
 import { Call, checkUse, noOptions } from "./call.ts";
 import { EndpointFollower, isFixed } from "./endpoints.ts";
+import { type BreakerOptions, breakerCheck, breakerDefaults } from "./health.ts";
+import { hedgeCheck, type HedgeOptions } from "./hedging.ts";
 import { leastUsed } from "./least-used.ts";
 import { PoolMember } from "./member.ts";
 import { type Member, type RouteRequest, type StrategyLike, strategyOf } from "./strategy.ts";
 import { anyone, Traffic } from "./traffic.ts";
+import { Watch } from "./watch.ts";
 
 export interface RoutingPoolOptions<R> {
   readonly connector: Connector<R>;
@@ -82,6 +86,24 @@ export interface RoutingPoolOptions<R> {
   /** The line of callers while every member is full or away. */
   readonly queue?: QueueOptions;
   readonly retry?: RetryOptions;
+  /** When a member that fails is left alone, and for how long; `false`: never. */
+  readonly breaker?: BreakerOptions | false;
+  /**
+   * How long a member that joins, or was restored, may have only a growing share of what the others have in flight. Not
+   * in the first such time of the pool itself. 0: not at all. @default 10_000
+   */
+  readonly slowStartMs?: number;
+  /** A second copy of what takes long and is `idempotent`, sent to another member. @default off */
+  readonly hedge?: HedgeOptions;
+  /**
+   * How long a member may have requests and answer none before the connector's `check` is called, and it is replaced
+   * when that fails. `Infinity`: never; without a `check`, never either. @default 10_000
+   */
+  readonly stallMs?: number;
+  /** @default 5_000 */
+  readonly checkTimeoutMs?: number;
+  /** A member with so many requests whose callers have given up, and no answer to them, is replaced. @default 256 */
+  readonly maxOrphans?: number;
   /** Between attempts to open. @default random-exponential, 1_000 to 30_000 ms */
   readonly backoff?: BackoffOptions;
   /** How long an attempt to open may take. @default 10_000 */
@@ -131,6 +153,12 @@ export const routingChecks: Checks<Omit<RoutingPoolOptions<never>, "connector">>
   strategy: either(callback(), having("pick")),
   queue: queueCheck,
   retry: nested(retryChecks),
+  breaker: either(literal(false), breakerCheck),
+  slowStartMs: duration({ zero: true }),
+  hedge: hedgeCheck,
+  stallMs: duration({ infinity: true }),
+  checkTimeoutMs: duration(),
+  maxOrphans: integer(1),
   backoff: backoffCheck,
   openTimeoutMs: duration(),
   drainTimeoutMs: duration({ zero: true }),
@@ -169,6 +197,7 @@ export class RoutingPool<R> implements Pool<R> {
   #destroying: Promise<void> | undefined;
   #force: (() => void) | undefined;
   #follower: EndpointFollower | undefined;
+  #watch: Watch<R> | undefined;
 
   /**
    * Starts the pool and resolves when its tree is up, connected or not: `ready()` waits for connections.
@@ -215,15 +244,21 @@ export class RoutingPool<R> implements Pool<R> {
         connector: options.connector,
         runtime: this.#runtime,
         strategy: strategyOf("RoutingPool.start", options.strategy ?? leastUsed(), this.#runtime),
-        queueLimit: options.queue?.limit ?? defaultQueueLimit,
+        queue: options.queue,
         attempts: options.retry?.attempts ?? 3,
         budget: options.retry?.budget ?? 0.1,
+        breaker: options.breaker !== false && { ...breakerDefaults, ...options.breaker },
+        slowStartMs: options.slowStartMs ?? 10_000,
+        hedge: options.hedge,
+        maxOrphans: options.maxOrphans ?? 256,
       },
       {
         stats: () => this.stats(),
         lastError: () => this.#tree.lastError(),
         hopeless: () => this.#hopeless(),
         nudge: () => this.#tree.nudge(),
+        places: () => this.#places,
+        overrun: (member) => this.#overrun(member),
       },
     );
   }
@@ -254,7 +289,7 @@ export class RoutingPool<R> implements Pool<R> {
       traffic.totals.rejected++;
       throw traffic.closedError();
     }
-    const member = traffic.admit(request);
+    const member = traffic.admit(request, traffic.now());
     if (member === undefined) {
       traffic.totals.rejected++;
       const error = traffic.unavailable();
@@ -276,7 +311,7 @@ export class RoutingPool<R> implements Pool<R> {
         inFlight: member?.inFlight ?? 0,
         capacity: member?.capacity ?? 0,
         weight: place.endpoint.weight ?? 1,
-        ejected: false,
+        ejected: member !== undefined && this.traffic.roster.isEjected(member),
       };
     });
   }
@@ -347,7 +382,7 @@ export class RoutingPool<R> implements Pool<R> {
       name: this.name,
       kind: "routing",
       ...counts,
-      ejected: 0,
+      ejected: this.traffic.roster.ejected,
       idle: counts.ready - used,
       used,
       inFlight,
@@ -450,6 +485,19 @@ export class RoutingPool<R> implements Pool<R> {
         died: () => this.#died(),
       },
     );
+    this.#watch = new Watch<R>({
+      connector,
+      runtime: this.#runtime,
+      stallMs: options.stallMs ?? 10_000,
+      checkTimeoutMs: options.checkTimeoutMs ?? 5_000,
+      members: () => this.#members(),
+      inContext: this.#tree.inContext,
+      dead: (member, error) => {
+        this.#tellReplaced(member, "stalled", error);
+        member.place.connection?.lose(error);
+      },
+    });
+    this.traffic.onBusy = () => this.#watch?.begin();
     if (isFixed(source)) this.#reconcile();
     else {
       this.#follower = new EndpointFollower(this.name, source, this.#runtime, (endpoints) => {
@@ -498,6 +546,27 @@ export class RoutingPool<R> implements Pool<R> {
     await this.#until(() => served() || added.some(hasFailed));
   }
 
+  /** Too many of its requests are nobody's: it finishes them, if it can, and somebody else takes its place. */
+  #overrun(member: PoolMember<R>): void {
+    const { place } = member;
+    if (place.vacated || this.traffic.phase !== "open") return;
+    this.#tellReplaced(member, "orphans", undefined);
+    // It rejects only when the pool ends first, and whoever ends it hears of that.
+    this.#replace(place).catch(() => undefined);
+  }
+
+  #tellReplaced(member: PoolMember<R>, reason: "stalled" | "orphans", error: Error | undefined): void {
+    const { slot, inFlight, endpoint } = member;
+    emit("member.replaced", {
+      pool: this.name,
+      connection: `connection ${slot}`,
+      endpoint: endpoint.id,
+      reason,
+      inFlight,
+      error,
+    });
+  }
+
   #changed(place: Place<R, PoolMember<R>>): void {
     // The server asked it to go (GOAWAY): somebody else takes its place while it finishes.
     if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) this.#reconcile(place);
@@ -511,18 +580,18 @@ export class RoutingPool<R> implements Pool<R> {
         `It may have been done: repeat it only if that does no harm (idempotent: true lets the pool do so).`,
       { sent: "maybe", cause: reason, stats: this.stats() },
     );
-    const calls = callsOn(member);
+    const attempts = attemptsOn(member);
     this.traffic.lose(member, error);
-    for (const call of calls) call.lostUnder(error);
-    const left = calls.filter((call) => !call.settled);
+    for (const attempt of attempts) attempt.lostUnder(error);
+    const left = attempts.filter(({ call }) => !call.settled);
     if (left.length === 0) return;
     // The works know better what happened to them, if they notice: they have one tick to say so.
     const tell = (ended?: Error): void => {
       timer.cancel();
       this.#losses.delete(tell);
-      for (const call of left) {
-        if (ended === undefined) call.failIfStill(error);
-        else call.aborted(ended);
+      for (const attempt of left) {
+        if (ended === undefined) attempt.failIfStill(error);
+        else attempt.call.aborted(ended);
       }
     };
     const timer = this.#runtime.setTimer(() => tell(), 0, { keepAlive: true });
@@ -574,7 +643,9 @@ export class RoutingPool<R> implements Pool<R> {
     traffic.phase = "closed";
     traffic.endError ??= error;
     traffic.refuseAll(() => error);
-    for (const member of this.#members()) for (const call of callsOn(member)) call.aborted(error);
+    for (const member of this.#members()) for (const { call } of attemptsOn(member)) call.aborted(error);
+    traffic.roster.close();
+    this.#watch?.close();
     for (const condition of this.#conditions) condition.reject(error);
     this.#conditions.clear();
     this.#follower?.stop();
@@ -605,6 +676,11 @@ export class RoutingPool<R> implements Pool<R> {
       fatal ||= state === "fatal";
     }
     return fatal;
+  }
+
+  /** Connections the pool should have, up or not. */
+  get #places(): number {
+    return this.#size * this.#endpoints.length;
   }
 
   #members(): PoolMember<R>[] {
@@ -693,13 +769,6 @@ class PickedRoute<R> implements Route<R> {
   [Symbol.dispose](): void {
     this.settle();
   }
-}
-
-/** The calls at work on a member, oldest first. */
-function callsOn<R>(member: PoolMember<R>): Call<R, unknown>[] {
-  const calls: Call<R, unknown>[] = [];
-  for (let call = member.firstCall; call !== undefined; call = call.after) calls.push(call);
-  return calls.reverse();
 }
 
 function isReady<R>(place: Place<R, PoolMember<R>>): boolean {

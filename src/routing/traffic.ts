@@ -19,12 +19,17 @@ import {
   OpenFailedError,
   OptionError,
   QueueFullError,
+  ShedError,
 } from "../errors.ts";
-import { Line, Waiter } from "../pool/index.ts";
-import type { Runtime } from "../runtime/index.ts";
+import { Line, type QueueOptions, Waiter } from "../pool/index.ts";
+import { Deadlines, type Runtime } from "../runtime/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
 import { RetryBudget } from "./budget.ts";
+import type { HedgeTimer } from "./call.ts";
+import type { BreakerOptions } from "./health.ts";
+import { type HedgeOptions, Hedging } from "./hedging.ts";
 import type { PoolMember } from "./member.ts";
+import { Roster } from "./roster.ts";
 import type { Outcome, RouteRequest, Strategy } from "./strategy.ts";
 
 /** One who waits for a member. Exactly one of the two is called, once. */
@@ -46,10 +51,14 @@ export abstract class Ticket<R> extends Waiter {
   override expired(): void {
     this.traffic.timedOut(this);
   }
+
+  override shed(targetMs: number): void {
+    this.traffic.shed(this, targetMs);
+  }
 }
 
 /** What the traffic asks of its pool. */
-export interface TrafficOwner {
+export interface TrafficOwner<R> {
   stats(): PoolStats;
   /** The last failure to open a connection. */
   lastError(): Error | undefined;
@@ -57,6 +66,10 @@ export interface TrafficOwner {
   hopeless(): boolean;
   /** A caller waits for a connection. */
   nudge(): void;
+  /** Connections the pool should have, up or not. */
+  places(): number;
+  /** A member has too many requests that nobody waits for. */
+  overrun(member: PoolMember<R>): void;
 }
 
 export interface TrafficOptions<R> {
@@ -64,9 +77,14 @@ export interface TrafficOptions<R> {
   readonly connector: Connector<R>;
   readonly runtime: Runtime;
   readonly strategy: Strategy<R>;
-  readonly queueLimit: number;
+  readonly queue: QueueOptions | undefined;
   readonly attempts: number;
   readonly budget: number;
+  readonly breaker: Required<BreakerOptions> | false;
+  readonly slowStartMs: number;
+  readonly hedge: HedgeOptions | undefined;
+  /** Requests nobody waits for that a member may have. */
+  readonly maxOrphans: number;
 }
 
 const done: Promise<void> = Promise.resolve();
@@ -96,17 +114,20 @@ export class Traffic<R> {
   phase: Phase = "open";
   /** What those get who wait or work when the pool is destroyed. */
   endError: Error | undefined = undefined;
+  /** Called when the first call has begun. */
+  onBusy: (() => void) | undefined = undefined;
   /** Called when the last call has settled. */
   onIdle: (() => void) | undefined = undefined;
   readonly line: Line<Ticket<R>>;
-  /** Those with room, in no order. */
-  readonly #available: PoolMember<R>[] = [];
-  #registered = 0;
+  readonly roster: Roster<R>;
+  /** Whether copies are sent, and when. */
+  readonly hedging: Hedging | undefined;
+  readonly hedgeTimers: Deadlines<HedgeTimer>;
   readonly #strategy: Strategy<R>;
   readonly #connector: Connector<R>;
-  readonly #owner: TrafficOwner;
+  readonly #owner: TrafficOwner<R>;
   readonly #budget: RetryBudget;
-  readonly #queueLimit: number;
+  readonly #maxOrphans: number;
   /** An array of one, since a number with a fraction in a field would be allocated each time it is set. */
   readonly #clock = new Float64Array(1);
   #nowIsKnown = false;
@@ -115,15 +136,22 @@ export class Traffic<R> {
   };
   readonly #outcome = { ok: true, durationMs: 0, error: undefined as unknown, endedAt: 0 };
 
-  constructor(options: TrafficOptions<R>, owner: TrafficOwner) {
-    this.name = options.name;
-    this.runtime = options.runtime;
+  constructor(options: TrafficOptions<R>, owner: TrafficOwner<R>) {
+    const { name, runtime, breaker, slowStartMs, hedge } = options;
+    this.name = name;
+    this.runtime = runtime;
     this.attempts = options.attempts;
-    this.line = new Line(options.runtime, options.queueLimit);
-    this.#queueLimit = options.queueLimit;
+    this.line = new Line(runtime, options.queue);
+    this.roster = new Roster<R>(
+      { pool: name, runtime, breaker, slowStartMs },
+      { roomMade: () => this.#serveLine(), places: () => owner.places() },
+    );
+    this.hedging = hedge === undefined ? undefined : new Hedging(hedge, runtime.now());
+    this.hedgeTimers = new Deadlines<HedgeTimer>(runtime, (timer) => timer.due(), { keepAlive: false });
     this.#strategy = options.strategy;
     this.#connector = options.connector;
-    this.#budget = new RetryBudget(options.budget, options.runtime.now());
+    this.#budget = new RetryBudget(options.budget, runtime.now());
+    this.#maxOrphans = options.maxOrphans;
     this.#owner = owner;
   }
 
@@ -143,7 +171,7 @@ export class Traffic<R> {
 
   /** A call begins. */
   begin(now: number): void {
-    this.calls++;
+    if (this.calls++ === 0) this.onBusy?.();
     this.#budget.deposit(now);
   }
 
@@ -153,21 +181,31 @@ export class Traffic<R> {
   }
 
   /** Admits a request to a member at once, or not at all. */
-  admit(request: RouteRequest): PoolMember<R> | undefined {
-    if (this.#available.length === 0) return undefined;
-    const member = this.#pick(this.#available, request);
+  admit(request: RouteRequest, now: number): PoolMember<R> | undefined {
+    const { roster } = this;
+    const { available } = roster;
+    let member: PoolMember<R> | undefined;
+    if (roster.probeDue) member = roster.takeProbe(now);
+    if (member === undefined) member = available.length > 0 ? this.#pick(available, request) : roster.takeHeldBack();
+    if (member !== undefined) this.#start(member);
+    return member;
+  }
+
+  /** The same for one that has been elsewhere: on another endpoint if it can be, else on another member. It is no probe. */
+  admitElsewhere(ticket: Ticket<R>): PoolMember<R> | undefined {
+    const others = this.#elsewhere(ticket.tried ?? []);
+    if (others.length === 0) return this.admit(ticket.request, this.runtime.now());
+    const member = this.#pick(others, ticket.request);
     this.#start(member);
     return member;
   }
 
-  /** The same for one that has been elsewhere: on another endpoint if it can be, else on another member. */
-  admitElsewhere(ticket: Ticket<R>): PoolMember<R> | undefined {
-    const tried = ticket.tried ?? [];
-    const elsewhere = this.#available.filter((member) =>
-      tried.every((other) => other.endpoint.id !== member.endpoint.id),
-    );
-    const others = elsewhere.length > 0 ? elsewhere : this.#available.filter((member) => !tried.includes(member));
-    if (others.length === 0) return this.admit(ticket.request);
+  /** The same for the copy of a request that is at work: elsewhere or nowhere, and the budget must bear it. */
+  admitCopy(ticket: Ticket<R>, afterMs: number): PoolMember<R> | undefined {
+    const others = this.#elsewhere(ticket.tried ?? []);
+    if (others.length === 0 || this.phase === "closed" || !this.#budget.withdraw(this.runtime.now())) return undefined;
+    this.totals.retried++;
+    emit("pool.hedged", { pool: this.name, afterMs });
     const member = this.#pick(others, ticket.request);
     this.#start(member);
     return member;
@@ -205,12 +243,20 @@ export class Traffic<R> {
     this.totals.timedOut++;
     const waitedMs = this.runtime.now() - ticket.joinedAt;
     const stats = this.#owner.stats();
-    const open = this.#registered === 0;
+    const open = this.roster.registered === 0;
     const error = new AcquireTimeoutError(open ? "open" : "queue", {
       stats,
       waitedMs,
       cause: open ? this.#owner.lastError() : undefined,
     });
+    this.#tellRefused(error.code, waitedMs);
+    ticket.refused(error);
+  }
+
+  shed(ticket: Ticket<R>, targetMs: number): void {
+    this.totals.shed++;
+    const waitedMs = this.runtime.now() - ticket.joinedAt;
+    const error = new ShedError(targetMs, { stats: this.#owner.stats(), waitedMs });
     this.#tellRefused(error.code, waitedMs);
     ticket.refused(error);
   }
@@ -221,11 +267,35 @@ export class Traffic<R> {
    */
   release(member: PoolMember<R>, startedAt: number, ok: boolean, error: unknown): void {
     if (member.lost) return;
-    member.inFlight--;
-    this.#finished(member, startedAt, ok, error);
-    if (member.registered) {
-      if (member.index < 0 && member.inFlight < member.capacity) this.#makeRoom(member);
-    } else if (member.inFlight === 0) member.place.connection?.quiet();
+    member.answered++;
+    this.#judge(member, startedAt, ok, error);
+    this.#letGo(member);
+  }
+
+  /** What became of a request is known, though its member still works on it: the rest is `releaseJudged`. */
+  judge(member: PoolMember<R>, startedAt: number, ok: boolean, error: unknown): void {
+    if (!member.lost) this.#judge(member, startedAt, ok, error);
+  }
+
+  releaseJudged(member: PoolMember<R>): void {
+    if (member.lost) return;
+    member.answered++;
+    this.#letGo(member);
+  }
+
+  /** A grant that was never used: it says nothing of the member. */
+  giveBack(member: PoolMember<R>, now: number): void {
+    if (member.lost) return;
+    this.#finished(member, now, now, true, undefined);
+    this.roster.forgotten(member, now);
+    this.#letGo(member);
+  }
+
+  /** Nobody waits for a request any more that its member still works on. */
+  orphaned(member: PoolMember<R>, startedAt: number): void {
+    if (member.lost) return;
+    this.roster.forgotten(member, startedAt);
+    if (++member.orphans === this.#maxOrphans) this.#owner.overrun(member);
   }
 
   /** Whether what a work rejected with speaks against the resource. */
@@ -249,38 +319,35 @@ export class Traffic<R> {
   }
 
   joined(member: PoolMember<R>): void {
-    member.registered = true;
-    this.#registered++;
+    member.capacity = this.#capacityOf(member);
     this.#tell("joined", () => this.#strategy.joined?.(member)); // Before anything can be routed there.
-    this.readCapacity(member);
+    this.roster.joined(member, this.runtime.now());
   }
 
   left(member: PoolMember<R>): void {
     if (!member.registered) return;
-    member.registered = false;
-    this.#registered--;
-    this.#fill(member);
+    this.roster.left(member);
     this.#tell("left", () => this.#strategy.left?.(member));
   }
 
   /** Nothing that is in flight on this member gets an answer. */
   lose(member: PoolMember<R>, error: Error): void {
     this.left(member);
-    member.lost = true;
-    for (let left = member.inFlight; left > 0; left--) this.#finished(member, -Infinity, false, error);
+    const now = this.runtime.now();
+    if (member.inFlight > 0) this.roster.heard(member, Infinity, false, now);
+    this.roster.lost(member);
+    for (let left = member.inFlight; left > 0; left--) this.#finished(member, now, now, false, error);
   }
 
   readCapacity(member: PoolMember<R>): void {
     member.capacity = this.#capacityOf(member);
-    if (!member.registered) return;
-    if (member.index >= 0 && !member.hasRoom) this.#fill(member);
-    else if (member.index < 0 && member.hasRoom) this.#makeRoom(member);
+    this.roster.reconsider(member);
   }
 
   /** Refuses everyone in line. */
   refuseAll(error: (waitedMs: number) => unknown): void {
     const now = this.runtime.now();
-    for (let ticket = this.line.next(); ticket !== undefined; ticket = this.line.next()) {
+    for (let ticket = this.line.takeFirst(); ticket !== undefined; ticket = this.line.takeFirst()) {
       const waitedMs = now - ticket.joinedAt;
       this.#refuse(ticket, error(waitedMs), waitedMs);
     }
@@ -294,17 +361,17 @@ export class Traffic<R> {
   unavailable(): BusyError | NoMemberError | OpenFailedError {
     const stats = this.#owner.stats();
     const cause = this.#owner.lastError();
-    if (this.#registered > 0) return new BusyError({ stats });
+    if (this.roster.registered > 0) return new BusyError({ stats });
     return this.#owner.hopeless() ? new OpenFailedError({ stats, cause }) : new NoMemberError({ stats, cause });
   }
 
   #whyNot(ticket: Ticket<R>, waitMs: number, again: boolean): Error | undefined {
     if (this.phase === "closed") return this.endError ?? this.closedError();
-    if (this.#registered === 0 && this.#owner.hopeless()) return this.unavailable();
+    if (this.roster.registered === 0 && this.#owner.hopeless()) return this.unavailable();
     if (waitMs <= 0) return this.unavailable();
     if (again) this.line.comeBack(ticket, this.runtime.now(), waitMs);
     else if (!this.line.join(ticket, this.runtime.now(), waitMs)) {
-      return new QueueFullError(this.#queueLimit, { stats: this.#owner.stats() });
+      return new QueueFullError(this.line.limit, { stats: this.#owner.stats() });
     }
     return undefined;
   }
@@ -317,13 +384,13 @@ export class Traffic<R> {
   }
 
   #pick(members: readonly PoolMember<R>[], request: RouteRequest): PoolMember<R> {
+    const { available } = this.roster;
     try {
       const member = this.#strategy.pick(members, request) as PoolMember<R>;
       // Its own member, with room: whatever a strategy of the user's may come up with.
-      if (this.#available[member.index] === member && (members === this.#available || members.includes(member))) {
-        return member;
-      }
-      if (this.#isOneOf(members, member)) return member;
+      if (available[member.index] === member && (members === available || members.includes(member))) return member;
+      this.roster.reindex();
+      if (members.includes(member)) return member;
       throw new OptionError("Strategy.pick", "one of the members it was given", member);
     } catch (thrown) {
       this.#hookFailed("pick", thrown);
@@ -331,25 +398,37 @@ export class Traffic<R> {
     }
   }
 
-  /** A strategy may have sorted what it was shown. That must not harm us: everyone gets its right index back. */
-  #isOneOf(members: readonly PoolMember<R>[], member: PoolMember<R>): boolean {
-    for (const [at, each] of this.#available.entries()) each.index = at;
-    return members.includes(member);
+  #elsewhere(tried: readonly PoolMember<R>[]): readonly PoolMember<R>[] {
+    const { available } = this.roster;
+    const elsewhere = available.filter((member) => tried.every(({ endpoint }) => endpoint.id !== member.endpoint.id));
+    return elsewhere.length > 0 ? elsewhere : available.filter((member) => !tried.includes(member));
   }
 
   #start(member: PoolMember<R>): void {
     this.totals.acquired++;
-    if (++member.inFlight >= member.capacity) this.#fill(member);
+    this.roster.took(member);
     if (this.#strategy.started !== undefined) this.#tell("started", () => this.#strategy.started?.(member));
   }
 
-  #finished(member: PoolMember<R>, startedAt: number, ok: boolean, error: unknown): void {
+  #judge(member: PoolMember<R>, startedAt: number, ok: boolean, error: unknown): void {
+    const now = this.now();
+    if (ok && this.hedging !== undefined) this.hedging.observe(now - startedAt, now);
+    this.#finished(member, startedAt, now, ok, error);
+    this.roster.heard(member, startedAt, ok, now);
+  }
+
+  #letGo(member: PoolMember<R>): void {
+    this.roster.gave(member);
+    if (!member.registered && member.inFlight === 0) member.place.connection?.quiet();
+  }
+
+  #finished(member: PoolMember<R>, startedAt: number, now: number, ok: boolean, error: unknown): void {
     const strategy = this.#strategy;
     if (strategy.finished === undefined) return;
     const outcome = this.#outcome;
-    outcome.endedAt = this.now();
+    outcome.endedAt = now;
     outcome.ok = ok;
-    outcome.durationMs = startedAt === -Infinity ? 0 : outcome.endedAt - startedAt;
+    outcome.durationMs = now - startedAt;
     outcome.error = error;
     try {
       const result: unknown = strategy.finished(member, outcome as Outcome);
@@ -359,25 +438,15 @@ export class Traffic<R> {
     }
   }
 
-  #makeRoom(member: PoolMember<R>): void {
-    member.index = this.#available.push(member) - 1;
-    while (this.line.size > 0 && this.#available.length > 0) {
-      const ticket = this.line.next() as Ticket<R>;
-      const granted = ticket.tried === undefined ? this.admit(ticket.request) : this.admitElsewhere(ticket);
+  /** Whoever makes room serves the line in the same step, so nobody overtakes. */
+  #serveLine(): void {
+    while (this.line.size > 0 && this.roster.hasRoom) {
+      const ticket = this.line.next();
+      if (ticket === undefined) return; // All who were left have been shed.
+      const granted =
+        ticket.tried === undefined ? this.admit(ticket.request, this.runtime.now()) : this.admitElsewhere(ticket);
       ticket.granted(granted as PoolMember<R>);
     }
-  }
-
-  /** Takes a member out of those with room: the last one moves to its place. */
-  #fill(member: PoolMember<R>): void {
-    if (member.index < 0) return;
-    if (this.#available[member.index] !== member) this.#isOneOf(this.#available, member);
-    const at = member.index;
-    member.index = -1;
-    const last = this.#available.pop() as PoolMember<R>;
-    if (last === member) return;
-    this.#available[at] = last;
-    last.index = at;
   }
 
   #capacityOf(member: PoolMember<R>): number {

@@ -63,8 +63,36 @@ export interface Events {
   "pool.refused": { pool: string; code: string; waitedMs: number };
   /** A work was given to another member. `attempt` is the one that failed, from 1. */
   "pool.retried": { pool: string; attempt: number; error: Error };
+  /** A copy of a request that took long was sent to another member. */
+  "pool.hedged": { pool: string; afterMs: number };
   /** A work ended after its caller had given up: the member is free again. */
   "pool.orphanEnded": { pool: string; connection: string; afterMs: number };
+  /** A member has failed too often, and gets nothing for `ejectMs`. `probe`: it had its chance and failed again. */
+  "member.ejected": {
+    pool: string;
+    connection: string;
+    endpoint: string;
+    reason: "consecutive" | "ratio" | "probe";
+    failures: number;
+    ejectMs: number;
+  };
+  /** One real request is sent to an ejected member; what becomes of it decides. */
+  "member.probed": { pool: string; connection: string; endpoint: string };
+  /** The probe went well: the member is one of the others again. */
+  "member.restored": { pool: string; connection: string; endpoint: string; ejectedMs: number };
+  /** A member is about to be replaced: it gave no sign of life (`stalled`), or has too many requests nobody waits for. */
+  "member.replaced": {
+    pool: string;
+    connection: string;
+    endpoint: string;
+    reason: "stalled" | "orphans";
+    inFlight: number;
+    error: Error | undefined;
+  };
+  /** Too few members are up and trusted: their health is no longer looked at. */
+  "pool.panicked": { pool: string; healthy: number; places: number };
+  /** Enough are again. */
+  "pool.calmed": { pool: string; healthy: number; places: number };
   /** The set of endpoints changed, or its source misbehaved (`error`). */
   "pool.endpointsChanged": { pool: string; added: number; removed: number; error: Error | undefined };
   /** The pool's supervision tree has ended other than by `close` or `destroy`: the pool is closed. */
