@@ -190,6 +190,52 @@ export class ShedError extends PoolError {
   }
 }
 
+export type LeaseErrorCode = "ERR_LEASE_RELEASED" | "ERR_LEASE_EXPIRED";
+
+/** A lease is not its holder's any more. */
+export class LeaseError extends PoolError {
+  readonly code: LeaseErrorCode;
+  readonly slot: number;
+  /** Where the lease was acquired, when the pool was asked to note that (`leaseTimeoutMs`, `leakReportMs`). */
+  readonly acquireStack: string | undefined;
+
+  constructor(
+    code: LeaseErrorCode,
+    fields: PoolErrorFields & {
+      readonly slot: number;
+      readonly heldMs?: number;
+      readonly acquireStack?: string | undefined;
+    },
+  ) {
+    const { stats, slot, heldMs = 0, acquireStack, cause } = fields;
+    const why = {
+      ERR_LEASE_RELEASED:
+        cause === undefined
+          ? "was released before. Use a resource only until its release; acquire again for more."
+          : "is over, because its resource is gone (see cause). Acquire again.",
+      ERR_LEASE_EXPIRED: `was held for ${round(heldMs)} ms, longer than leaseTimeoutMs allows, and its resource was destroyed. Hold it for less, or allow more.`,
+    }[code];
+    super(`pool "${stats.name}": the lease of slot ${slot} ${why}${at(acquireStack)}`, fields);
+    this.code = code;
+    this.slot = slot;
+    this.acquireStack = acquireStack;
+  }
+}
+
+/** A work of this pool waits for a second resource of it, and so do all the others: nobody would ever be served. */
+export class NestedUseError extends PoolError {
+  readonly code = "ERR_POOL_NESTED";
+
+  constructor(fields: PoolErrorFields) {
+    super(
+      `pool "${fields.stats.name}": every resource is held by a work that waits for another one of the same pool ` +
+        `(${counts(fields.stats)}): nobody could ever be served. Pass the resource down instead of acquiring again, or ` +
+        `make the pool larger than the works that nest.`,
+      fields,
+    );
+  }
+}
+
 /** No member is connected. `cause` is the last failure to open one. */
 export class NoMemberError extends PoolError {
   readonly code = "ERR_POOL_NO_MEMBER";
@@ -279,6 +325,11 @@ function counts(stats: PoolStats): string {
     `${stats.size} connections: ${stats.ready} ready, ${stats.opening} opening, ${stats.waitingToReopen} waiting to ` +
     `reopen; ${stats.inFlight} in flight, ${stats.waiting} waiting`
   );
+}
+
+/** A stack as the end of a message. */
+function at(stack: string | undefined): string {
+  return stack === undefined ? "" : `\nIt was acquired here:\n${stack}`;
 }
 
 function round(ms: number): number {

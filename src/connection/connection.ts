@@ -44,6 +44,8 @@ export interface ConnectionHost<R, M> {
   leaves(connection: Connection<R, M>): void;
   /** Whether a caller waits for a connection. */
   wanted(): boolean;
+  /** Whether this connection, which has no resource, should get one. */
+  needed(connection: Connection<R, M>): boolean;
   /** The state has changed; called after everything that belongs to the change is done. */
   changed(connection: Connection<R, M>): void;
   /** A count for the totals. */
@@ -185,7 +187,12 @@ export class Connection<R, M> implements HasProcess {
 
   #step(event: Event<R>): void {
     const { runtime } = this.#host;
-    const given = { now: runtime.now(), random: () => runtime.random(), wanted: this.#host.wanted() };
+    const given = {
+      now: runtime.now(),
+      random: () => runtime.random(),
+      wanted: this.#host.wanted(),
+      needed: this.#needed(event),
+    };
     const [state, effects] = step(this.#state, event, given);
     if (state.at !== this.#state.at) this.since = given.now;
     this.#state = state;
@@ -194,6 +201,11 @@ export class Connection<R, M> implements HasProcess {
       // One effect may call somebody who kills us. What is left to clean up still is; nothing new is begun.
       if (this.process.alive || effect.do === "dispose" || effect.do === "close") this.#perform(effect);
     }
+  }
+
+  /** Asked for only where the machine looks at it: the answer may cost a look at the whole pool. */
+  #needed({ on }: Event<R>): boolean {
+    return (on !== "lost" && on !== "failed" && on !== "retry" && on !== "opened") || this.#host.needed(this);
   }
 
   #perform(effect: Effect<R>): void {
@@ -222,6 +234,9 @@ export class Connection<R, M> implements HasProcess {
         return;
       case "fail":
         this.#fail(effect.reason);
+        return;
+      case "giveUp":
+        host.leaves(this);
         return;
       case "watchDrain":
         this.#watchDrain();

@@ -14,7 +14,8 @@
  *
  * Registered ⇔ able to serve is decided here and nowhere else: `enter` is an effect of entering *connected*, `leave`
  * the first effect of leaving it. A connection serves one resource after another until it is told to drain; it then
- * finishes with the one it has and ends, and whoever wanted a successor has started one.
+ * finishes with the one it has and ends, and whoever wanted a successor has started one. One that has no resource, and
+ * that nobody needs one of (`needed`), ends too: `giveUp`.
  *
  * When to try again is remembered apart (`Memory`), so that it outlives a crash of the connection: a restarted process
  * must not hammer a server that is down. A healthy resource that drops is replaced at once. Once a `minMs`, that is: a
@@ -85,6 +86,8 @@ export type Effect<R> =
   | { readonly do: "leave" }
   /** What is in flight on it gets no answer any more. */
   | { readonly do: "fail"; readonly reason: Error | undefined }
+  /** The place is free: nobody needs a resource here. */
+  | { readonly do: "giveUp" }
   | { readonly do: "watchDrain" }
   /** Closes a resource nobody uses, and waits for nothing. */
   | { readonly do: "dispose"; readonly resource: R; readonly reason: "normal" | "shutdown" | Error }
@@ -102,6 +105,8 @@ export interface Given {
   readonly random: () => number;
   /** Somebody is waiting for a connection: a retry is due as soon as `minMs` allows. */
   readonly wanted: boolean;
+  /** Whether a resource is wanted in this place at all. A pool that opens on demand may have no use for it any more. */
+  readonly needed: boolean;
 }
 
 type In<R, At extends State<R>["at"]> = Extract<State<R>, { at: At }>;
@@ -161,7 +166,7 @@ function waiting<R>(state: In<R, "waiting">, event: Event<R>, given: Given): Ste
       return openInTime({ ...memory, retryAt }, given);
     }
     case "retry":
-      return open(memory, given.now);
+      return given.needed ? open(memory, given.now) : [{ at: "gone", memory }, [{ do: "giveUp" }, { do: "exit" }]];
     case "nudge": {
       const earliest = soonest(memory);
       return earliest < memory.retryAt ? waitUntil(memory, true, given.now) : [state, []];
@@ -221,7 +226,11 @@ function connected<R>(state: In<R, "connected">, event: Event<R>, given: Given):
         { do: "fail", reason: event.reason },
         { do: "dispose", resource, reason },
       ];
-      const [next, effects] = openInTime<R>(succeeding({ ...memory, lastError: reason }, given), given);
+      const remembered = succeeding({ ...memory, lastError: reason }, given);
+      if (!given.needed) {
+        return [{ at: "gone", memory: remembered }, [...gone, { do: "giveUp" }, { do: "exit" }]];
+      }
+      const [next, effects] = openInTime<R>(remembered, given);
       return [next, [...gone, ...effects]];
     }
     case "drain":
@@ -302,6 +311,10 @@ function open<R>(memory: Memory, now: number): Step<R> {
 function failed<R>(memory: Memory, error: Error, given: Given): Step<R> {
   const [delayMs, after] = nextDelay(memory.backoff, given.random);
   const remembered = { ...memory, failures: memory.failures + 1, lastError: error, backoff: after };
+  if (!given.needed) {
+    const end: Effect<R>[] = [{ do: "tellFailed", error, retryMs: undefined }, { do: "giveUp" }, { do: "exit" }];
+    return [{ at: "gone", memory: { ...remembered, retryAt: given.now + delayMs } }, end];
+  }
   const [next, effects] = waitUntil<R>({ ...remembered, retryAt: given.now + delayMs }, given.wanted, given.now);
   return [next, [{ do: "tellFailed", error, retryMs: next.memory.retryAt - given.now }, ...effects]];
 }

@@ -1,3 +1,4 @@
+export { Conditions } from "./conditions.ts";
 export type {
   CloseReport,
   Pool,

@@ -1,7 +1,7 @@
 /**
  * The line in front of a pool.
  *
- * Promised: arrival order among those served; a limit, at which the next is turned away at the door; a caller who
+ * Promised: arrival order among those served, the higher priority before the lower; a limit, at which the next is turned away at the door; a caller who
  * leaves is never handed anything; nobody waits longer than its own time. Joining, leaving and being served are O(1),
  * and one timer serves the whole line (runtime/deadlines.ts).
  *
@@ -43,6 +43,9 @@ export abstract class Waiter implements Timed {
   /** `runtime.now()` when it joined. */
   joinedAt = 0;
   waiting = false;
+  /** Higher goes first. */
+  priority = 0;
+  level: Level | undefined = undefined;
   before: Waiter | undefined = undefined;
   after: Waiter | undefined = undefined;
   /** Its time is over; it has left the line already. Must not throw. */
@@ -51,16 +54,28 @@ export abstract class Waiter implements Timed {
   abstract shed(targetMs: number): void;
 }
 
+/** Those of one priority, in order. */
+class Level {
+  readonly priority: number;
+  first: Waiter | undefined = undefined;
+  last: Waiter | undefined = undefined;
+  /** The last of those who came back; they are the head. */
+  lastBack: Waiter | undefined = undefined;
+
+  constructor(priority: number) {
+    this.priority = priority;
+  }
+}
+
 export class Line<W extends Waiter> {
   readonly limit: number;
   readonly #deadlines: Deadlines<W>;
   readonly #runtime: Runtime;
   readonly #shedding: Shedding | undefined;
   #look: Timer | undefined;
-  #first: W | undefined;
-  #last: W | undefined;
-  /** The last of those who came back; they are the head of the line. */
-  #lastBack: W | undefined;
+  readonly #main = new Level(0);
+  /** The highest priority first. One for most lines. */
+  readonly #levels: Level[] = [this.#main];
   #size = 0;
 
   constructor(runtime: Runtime, { limit = defaultQueueLimit, shed = false }: QueueOptions = {}) {
@@ -81,15 +96,17 @@ export class Line<W extends Waiter> {
   /** Joins at the end. False: the line is at its limit. */
   join(waiter: W, now: number, waitMs: number): boolean {
     if (this.#size >= this.limit) return false;
-    this.#enter(waiter, this.#last, undefined, now, waitMs);
+    const level = this.#levelOf(waiter.priority);
+    this.#enter(waiter, level, level.last, undefined, now, waitMs);
     return true;
   }
 
   /** Joins behind those who came back, before everyone else. */
   comeBack(waiter: W, now: number, waitMs: number): void {
-    const before = this.#lastBack;
-    this.#enter(waiter, before, before === undefined ? this.#first : (before.after as W | undefined), now, waitMs);
-    this.#lastBack = waiter;
+    const level = this.#levelOf(waiter.priority);
+    const before = level.lastBack;
+    this.#enter(waiter, level, before, before === undefined ? level.first : before.after, now, waitMs);
+    level.lastBack = waiter;
   }
 
   /** Takes the first out, to be served. Those before it who have waited too long are shed. */
@@ -106,9 +123,20 @@ export class Line<W extends Waiter> {
 
   /** Takes the first out, whoever it is. */
   takeFirst(): W | undefined {
-    const first = this.#first;
+    const first = this.first;
     if (first !== undefined) this.leave(first);
     return first;
+  }
+
+  /** The first. It stays where it is. */
+  get first(): W | undefined {
+    for (const { first } of this.#levels) if (first !== undefined) return first as W;
+    return undefined;
+  }
+
+  /** From the first on. */
+  *[Symbol.iterator](): IterableIterator<W> {
+    for (const { first } of this.#levels) for (let at = first; at !== undefined; at = at.after) yield at as W;
   }
 
   /** Takes one out. Does nothing for one that is not waiting. */
@@ -120,34 +148,55 @@ export class Line<W extends Waiter> {
 
   /** How long each has waited, first in line first. */
   ages(now: number): number[] {
-    const ages: number[] = [];
-    for (let at: Waiter | undefined = this.#first; at !== undefined; at = at.after) ages.push(now - at.joinedAt);
-    return ages;
+    return Array.from(this, (waiter) => now - waiter.joinedAt);
   }
 
-  #enter(waiter: W, before: W | undefined, after: W | undefined, now: number, waitMs: number): void {
+  #levelOf(priority: number): Level {
+    if (priority === 0) return this.#main;
+    const at = this.#levels.findIndex((level) => level.priority <= priority);
+    const found = this.#levels[at];
+    if (found?.priority === priority) return found;
+    const level = new Level(priority);
+    this.#levels.splice(at < 0 ? this.#levels.length : at, 0, level);
+    return level;
+  }
+
+  #enter(
+    waiter: W,
+    level: Level,
+    before: Waiter | undefined,
+    after: Waiter | undefined,
+    now: number,
+    waitMs: number,
+  ): void {
+    waiter.level = level;
     waiter.joinedAt = now;
     waiter.waiting = true;
     waiter.before = before;
     waiter.after = after;
-    if (before === undefined) this.#first = waiter;
+    if (before === undefined) level.first = waiter;
     else before.after = waiter;
-    if (after === undefined) this.#last = waiter;
+    if (after === undefined) level.last = waiter;
     else after.before = waiter;
     if (this.#size++ === 0 && this.#shedding !== undefined) this.#lookLater(this.#shedding);
     this.#deadlines.add(waiter, now, waitMs);
   }
 
   #unlink(waiter: W): void {
+    const { before, after } = waiter;
+    const level = waiter.level as Level;
     waiter.waiting = false;
     if (--this.#size === 0) this.#emptied();
-    if (waiter === this.#lastBack) this.#lastBack = waiter.before as W | undefined;
-    if (waiter.before === undefined) this.#first = waiter.after as W | undefined;
-    else waiter.before.after = waiter.after;
-    if (waiter.after === undefined) this.#last = waiter.before as W | undefined;
-    else waiter.after.before = waiter.before;
+    if (waiter === level.lastBack) level.lastBack = before;
+    if (before === undefined) level.first = after;
+    else before.after = after;
+    if (after === undefined) level.last = before;
+    else after.before = before;
     waiter.before = undefined;
     waiter.after = undefined;
+    waiter.level = undefined;
+    // A caller may have any number for a priority: a level of its own does not outlive it.
+    if (level.first === undefined && level !== this.#main) this.#levels.splice(this.#levels.indexOf(level), 1);
   }
 
   #emptied(): void {
@@ -161,14 +210,15 @@ export class Line<W extends Waiter> {
     this.#look = this.#runtime.setTimer(() => {
       this.#look = undefined;
       const now = this.#runtime.now();
-      const waitedMs = this.#first === undefined ? 0 : now - this.#first.joinedAt;
+      const { first } = this;
+      const waitedMs = first === undefined ? 0 : now - first.joinedAt;
       if (shedding.stuck(waitedMs, now)) this.#shedOlderThan(shedding, now);
       if (this.#size > 0 && this.#look === undefined) this.#lookLater(shedding);
     }, shedding.intervalMs);
   }
 
   #shedOlderThan({ tooLongMs, targetMs }: Shedding, now: number): void {
-    for (let first = this.#first; first !== undefined && now - first.joinedAt > tooLongMs; first = this.#first) {
+    for (let { first } = this; first !== undefined && now - first.joinedAt > tooLongMs; first = this.first) {
       this.leave(first);
       first.shed(targetMs);
     }

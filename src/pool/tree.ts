@@ -26,13 +26,13 @@ import {
   newMemory,
   succeeding,
 } from "../connection/index.ts";
-import { asError } from "../errors.ts";
+import { asError, PoolwardenError } from "../errors.ts";
 import { type ExitReason, type HasProcess, isClean, type Process } from "../process/index.ts";
 import { Registry } from "../registry/index.ts";
 import type { BackoffOptions, Runtime } from "../runtime/index.ts";
 import { DynamicSupervisor, Supervisor } from "../supervisor/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
-import type { ProcessTree } from "./contract.ts";
+import type { PoolSnapshot, ProcessTree } from "./contract.ts";
 
 /** One slot at one endpoint. */
 export class Place<R, M> implements ConnectionPlace {
@@ -67,6 +67,8 @@ export interface TreeOwner<R, M> {
   fail(member: M, reason: Error | undefined): void;
   capacityChanged(member: M): void;
   wanted(): boolean;
+  /** Whether this place, which has no resource, should have one. */
+  needed(place: Place<R, M>): boolean;
   /** The connection in this place has changed its state. */
   changed(place: Place<R, M>): void;
   /** The tree has ended, asked to or not. */
@@ -141,15 +143,18 @@ export class PoolTree<R, M> {
     return this.#registry;
   }
 
-  /** Makes a place and fills it. With a predecessor whose resource has asked to go, the memory of that is taken over. */
-  add(endpoint: Endpoint, predecessor?: Place<R, M>): Place<R, M> {
-    const { backoff, runtime } = this.#options;
-    const given = { now: runtime.now(), random: () => runtime.random() };
-    const memory = predecessor === undefined ? newMemory(backoff) : succeeding(predecessor.memory, given);
+  /** Makes a place and fills it, with what is remembered of another that it follows. */
+  add(endpoint: Endpoint, memory: Memory = newMemory(this.#options.backoff)): Place<R, M> {
     const place = new Place<R, M>(this.#takeSlot(), endpoint, memory);
     this.places.add(place);
     this.#fill(place);
     return place;
+  }
+
+  /** What the successor of a place whose resource has asked to go begins with. */
+  succeeding(place: Place<R, M>): Memory {
+    const { runtime } = this.#options;
+    return succeeding(place.memory, { now: runtime.now(), random: () => runtime.random() });
   }
 
   /** Frees the slot of a place for a successor. */
@@ -192,6 +197,23 @@ export class PoolTree<R, M> {
       at = memory.attemptedAt;
     }
     return last;
+  }
+
+  /** Each connection as it is shown to people. */
+  snapshot(inFlight: (member: M) => number): PoolSnapshot["connections"] {
+    return Array.from(this.places, (place) => {
+      const { connection, memory } = place;
+      const { lastError } = memory;
+      return {
+        slot: place.slot,
+        endpoint: place.endpoint.id,
+        state: stateOf(place),
+        since: connection?.since ?? 0,
+        inFlight: connection?.member === undefined ? 0 : inFlight(connection.member),
+        attempts: memory.failures,
+        ...(lastError === undefined ? {} : { lastError: inWords(lastError) }),
+      };
+    });
   }
 
   tree(): ProcessTree {
@@ -314,6 +336,7 @@ export class PoolTree<R, M> {
         owner.changed(place);
       },
       wanted: () => owner.wanted(),
+      needed: () => owner.needed(place),
       changed: () => owner.changed(place),
       count: (what) => {
         this.totals[what]++;
@@ -330,4 +353,11 @@ export class PoolTree<R, M> {
 export function stateOf<R, M>(place: Place<R, M>): "ready" | "opening" | "waitingToReopen" | "draining" | "fatal" {
   if (place.leaving) return "draining";
   return place.connection?.process.alive ? place.connection.state : "opening";
+}
+
+/** An error as a snapshot may show it. Ours hold no secrets; of a driver's we show only what it is. */
+function inWords(error: Error): string {
+  if (error instanceof PoolwardenError) return error.message;
+  const { code } = error as { code?: unknown };
+  return typeof code === "string" || typeof code === "number" ? `${error.name} (${code})` : error.name;
 }

@@ -21,7 +21,7 @@ import {
   type EndpointSource,
   type ConnectionState,
 } from "../connection/index.ts";
-import { AcquireTimeoutError, ConnectionLostError, OpenFailedError, PoolwardenError } from "../errors.ts";
+import { AcquireTimeoutError, ConnectionLostError, OpenFailedError } from "../errors.ts";
 import {
   type Checks,
   callback,
@@ -40,6 +40,7 @@ import {
 } from "../options.ts";
 import {
   type CloseReport,
+  Conditions,
   type Place,
   type Pool,
   type PoolSnapshot,
@@ -53,15 +54,7 @@ import {
   type Work,
 } from "../pool/index.ts";
 import type { Process } from "../process/index.ts";
-import {
-  type Abortable,
-  type BackoffOptions,
-  backoffCheck,
-  type Runtime,
-  systemRuntime,
-  unwatchAbort,
-  watchAbort,
-} from "../runtime/index.ts";
+import { type BackoffOptions, backoffCheck, type Runtime, systemRuntime } from "../runtime/index.ts";
 import type { ChildSpec } from "../supervisor/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
 import { attemptsOn } from "./attempt.ts";
@@ -173,15 +166,6 @@ const closeTimeoutMs = 5_000;
 
 let made = 0;
 
-/** Somebody waits until something is true of the pool. */
-interface Condition {
-  readonly test: () => boolean;
-  /** Whether it waits for a connection, as a caller in line does. */
-  readonly wants: boolean;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
-
 export class RoutingPool<R> implements Pool<R> {
   readonly name: string;
   /** What carries requests; for pools of one protocol that route without `use`. @internal */
@@ -190,7 +174,7 @@ export class RoutingPool<R> implements Pool<R> {
   #tree!: PoolTree<R, PoolMember<R>>;
   #endpoints: Endpoint[];
   #size: number;
-  readonly #conditions = new Set<Condition>();
+  readonly #conditions: Conditions;
   /** For each loss a moment ago: tells those whose works have not said what they make of it. */
   readonly #losses = new Set<(error?: Error) => void>();
   #closing: Promise<CloseReport> | undefined;
@@ -236,6 +220,7 @@ export class RoutingPool<R> implements Pool<R> {
   constructor({ name, options, endpoints }: PoolParts<R>) {
     this.name = name;
     this.#runtime = options.runtime ?? systemRuntime;
+    this.#conditions = new Conditions(this.#runtime);
     this.#endpoints = endpoints;
     this.#size = options.size ?? 10;
     this.traffic = new Traffic<R>(
@@ -344,32 +329,13 @@ export class RoutingPool<R> implements Pool<R> {
     if (this.traffic.phase !== "open") throw this.traffic.closedError();
     if (this.#tree.counts().ready >= min) return;
     this.#tree.nudge();
-    const startedAt = this.#runtime.now();
-    let end = (): void => undefined;
-    try {
-      await new Promise<void>((resolve, reject) => {
-        const late = (): void => {
-          const waitedMs = this.#runtime.now() - startedAt;
-          reject(new AcquireTimeoutError("open", { stats: this.stats(), waitedMs, cause: this.#tree.lastError() }));
-        };
-        const timer = this.#runtime.setTimer(late, timeoutMs, { keepAlive: true });
-        const watching: Abortable = { aborted: reject };
-        if (signal !== undefined) watchAbort(signal, watching);
-        const test = (): boolean => {
-          if (!this.#hopeless()) return this.#tree.counts().ready >= min;
-          throw new OpenFailedError({ stats: this.stats(), cause: this.#tree.lastError() });
-        };
-        const condition = { test, wants: true, resolve, reject };
-        end = () => {
-          timer.cancel();
-          if (signal !== undefined) unwatchAbort(signal, watching);
-          this.#conditions.delete(condition);
-        };
-        this.#await(condition);
-      });
-    } finally {
-      end();
-    }
+    const test = (): boolean => {
+      if (!this.#hopeless()) return this.#tree.counts().ready >= min;
+      throw new OpenFailedError({ stats: this.stats(), cause: this.#tree.lastError() });
+    };
+    const late = (waitedMs: number): Error =>
+      new AcquireTimeoutError("open", { stats: this.stats(), waitedMs, cause: this.#tree.lastError() });
+    await this.#conditions.wait(test, { timeoutMs, signal, late });
   }
 
   stats(): PoolStats {
@@ -392,18 +358,7 @@ export class RoutingPool<R> implements Pool<R> {
   }
 
   snapshot(): PoolSnapshot {
-    const connections = [...this.#tree.places].map((place) => {
-      const lastError = place.memory.lastError;
-      return {
-        slot: place.slot,
-        endpoint: place.endpoint.id,
-        state: stateOf(place),
-        since: place.connection?.since ?? 0,
-        inFlight: place.connection?.member?.inFlight ?? 0,
-        attempts: place.memory.failures,
-        ...(lastError === undefined ? {} : { lastError: inWords(lastError) }),
-      };
-    });
+    const connections = this.#tree.snapshot(({ inFlight }) => inFlight);
     const waiters = this.traffic.line.ages(this.#runtime.now()).map((ageMs) => ({ ageMs }));
     return { name: this.name, kind: "routing", stats: this.stats(), connections, waiters, leases: [] };
   }
@@ -417,7 +372,7 @@ export class RoutingPool<R> implements Pool<R> {
     if (this.traffic.phase !== "open") throw this.traffic.closedError();
     this.#size = size;
     const { removed, added } = this.#reconcile();
-    await this.#until(
+    await this.#conditions.until(
       () =>
         removed.every((place) => !this.#tree.places.has(place)) &&
         added.every((place) => place.connection !== undefined || place.leaving),
@@ -433,9 +388,9 @@ export class RoutingPool<R> implements Pool<R> {
     for (const [at, place] of old.entries()) {
       if (!place.vacated) await this.#replace(place);
       const pauseMs = startedAt + ((at + 1) * overMs) / old.length - this.#runtime.now();
-      if (pauseMs > 0 && at < old.length - 1) await this.#pause(pauseMs);
+      if (pauseMs > 0 && at < old.length - 1) await this.#conditions.pause(pauseMs);
     }
-    await this.#until(() => old.every((place) => !this.#tree.places.has(place)));
+    await this.#conditions.until(() => old.every((place) => !this.#tree.places.has(place)));
   }
 
   close(options: { readonly timeoutMs?: number } = {}): Promise<CloseReport> {
@@ -481,6 +436,7 @@ export class RoutingPool<R> implements Pool<R> {
         fail: (member, reason) => this.#lost(member, reason),
         capacityChanged: (member) => this.traffic.readCapacity(member),
         wanted: () => this.#wanted(),
+        needed: () => true,
         changed: (place) => this.#changed(place),
         died: () => this.#died(),
       },
@@ -527,7 +483,7 @@ export class RoutingPool<R> implements Pool<R> {
     for (const endpoint of this.#endpoints) {
       const predecessor = endpoint.id === gone?.endpoint.id ? gone : undefined;
       for (let missing = wanted.get(endpoint.id) ?? 0; missing > 0; missing--) {
-        added.push(this.#tree.add(endpoint, predecessor));
+        added.push(this.#tree.add(endpoint, predecessor && this.#tree.succeeding(predecessor)));
       }
     }
     return { removed, added };
@@ -541,9 +497,9 @@ export class RoutingPool<R> implements Pool<R> {
     this.#tree.vacate(place);
     const { added } = this.#reconcile();
     const served = (): boolean => added.every((successor) => successor.served || successor.leaving);
-    await this.#until(() => served() || !isReady(place));
+    await this.#conditions.until(() => served() || !isReady(place));
     this.#tree.leave(place);
-    await this.#until(() => served() || added.some(hasFailed));
+    await this.#conditions.until(() => served() || added.some(hasFailed));
   }
 
   /** Too many of its requests are nobody's: it finishes them, if it can, and somebody else takes its place. */
@@ -571,7 +527,7 @@ export class RoutingPool<R> implements Pool<R> {
     // The server asked it to go (GOAWAY): somebody else takes its place while it finishes.
     if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) this.#reconcile(place);
     if (this.traffic.line.size > 0 && this.#hopeless()) this.traffic.refuseAll(() => this.traffic.unavailable());
-    this.#look();
+    this.#conditions.look();
   }
 
   #lost(member: PoolMember<R>, reason: Error | undefined): void {
@@ -646,8 +602,7 @@ export class RoutingPool<R> implements Pool<R> {
     for (const member of this.#members()) for (const { call } of attemptsOn(member)) call.aborted(error);
     traffic.roster.close();
     this.#watch?.close();
-    for (const condition of this.#conditions) condition.reject(error);
-    this.#conditions.clear();
+    this.#conditions.end(error);
     this.#follower?.stop();
   }
 
@@ -662,9 +617,7 @@ export class RoutingPool<R> implements Pool<R> {
 
   /** Whether a caller waits for a connection. */
   #wanted(): boolean {
-    if (this.traffic.line.size > 0) return true;
-    for (const condition of this.#conditions) if (condition.wants) return true;
-    return false;
+    return this.traffic.line.size > 0 || this.#conditions.wanted;
   }
 
   /** Whether every connection has failed for good. */
@@ -688,46 +641,6 @@ export class RoutingPool<R> implements Pool<R> {
     for (const place of this.#tree.places)
       if (place.connection?.member !== undefined) members.push(place.connection.member);
     return members;
-  }
-
-  /** Resolves when something has become true; rejects when the test throws, or the pool ends. */
-  #until(test: () => boolean): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#await({ test, wants: false, resolve, reject });
-    });
-  }
-
-  #await(condition: Condition): void {
-    if (this.traffic.phase === "closed") condition.reject(this.traffic.endError ?? this.traffic.closedError());
-    else {
-      this.#conditions.add(condition);
-      this.#look();
-    }
-  }
-
-  #look(): void {
-    for (const condition of this.#conditions) {
-      try {
-        if (!condition.test()) continue;
-        condition.resolve();
-      } catch (error) {
-        condition.reject(error);
-      }
-      this.#conditions.delete(condition);
-    }
-  }
-
-  #pause(ms: number): Promise<void> {
-    let passed = false;
-    const timer = this.#runtime.setTimer(
-      () => {
-        passed = true;
-        this.#look();
-      },
-      ms,
-      { keepAlive: true },
-    );
-    return this.#until(() => passed).finally(() => timer.cancel());
   }
 }
 
@@ -778,11 +691,4 @@ function isReady<R>(place: Place<R, PoolMember<R>>): boolean {
 /** It has tried to open a connection and not succeeded, so that waiting for it could take long. */
 function hasFailed<R>(place: Place<R, PoolMember<R>>): boolean {
   return place.memory.failures > 0 || stateOf(place) === "fatal";
-}
-
-/** An error as a snapshot may show it. Ours hold no secrets; of a driver's we show only what it is. */
-function inWords(error: Error): string {
-  if (error instanceof PoolwardenError) return error.message;
-  const { code } = error as { code?: unknown };
-  return typeof code === "string" || typeof code === "number" ? `${error.name} (${code})` : error.name;
 }

@@ -20,7 +20,7 @@ type At = State<string>["at"];
 
 const error = new Error("refused");
 const memory = { ...newMemory({ kind: "exponential", minMs: 100, maxMs: 1_000 }), attempts: 3, attemptedAt: 5_000 };
-const given: Given = { now: 10_000, random: () => 0.5, wanted: false };
+const given: Given = { now: 10_000, random: () => 0.5, wanted: false, needed: true };
 
 const states: { [A in At]: Extract<State<string>, { at: A }> } = {
   waiting: { at: "waiting", memory: { ...memory, retryAt: 11_000 } },
