@@ -215,7 +215,7 @@ export class LeaseError extends PoolError {
           : "is over, because its resource is gone (see cause). Acquire again.",
       ERR_LEASE_EXPIRED: `was held for ${round(heldMs)} ms, longer than leaseTimeoutMs allows, and its resource was destroyed. Hold it for less, or allow more.`,
     }[code];
-    super(`pool "${stats.name}": the lease of slot ${slot} ${why}${at(acquireStack)}`, fields);
+    super(`pool "${stats.name}": the lease of slot ${slot} ${why}`, fields);
     this.code = code;
     this.slot = slot;
     this.acquireStack = acquireStack;
@@ -325,11 +325,6 @@ function counts(stats: PoolStats): string {
     `${stats.size} connections: ${stats.ready} ready, ${stats.opening} opening, ${stats.waitingToReopen} waiting to ` +
     `reopen; ${stats.inFlight} in flight, ${stats.waiting} waiting`
   );
-}
-
-/** A stack as the end of a message. */
-function at(stack: string | undefined): string {
-  return stack === undefined ? "" : `\nIt was acquired here:\n${stack}`;
 }
 
 function round(ms: number): number {

@@ -4,6 +4,7 @@
  * What `import … from "poolwarden"` gives: processes, supervisors, the registry, routing, and every error. Protocols and
  * tools have entry points of their own (`poolwarden/fanta`, `poolwarden/sim`).
  */
+export { type AcquireOptions, CheckoutPool, type CheckoutPoolOptions, type Lease } from "./checkout/index.ts";
 export type { Connector, ConnectionState, Endpoint, EndpointSource, OpenContext } from "./connection/index.ts";
 export * from "./errors.ts";
 export type {

@@ -11,4 +11,5 @@ export type {
 } from "./contract.ts";
 export { defaultWaitMs, Line, type QueueOptions, queueCheck, Waiter } from "./line.ts";
 export type { ShedOptions } from "./shedding.ts";
+export { checkUse, noOptions } from "./use.ts";
 export { Place, PoolTree, stateOf } from "./tree.ts";

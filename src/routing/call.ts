@@ -15,9 +15,8 @@
  */
 
 import { AsyncLocalStorage } from "node:async_hooks";
-import { ConnectionLostError, OptionError } from "../errors.ts";
-import { checkOptions, duration, flag, type Checks, signal } from "../options.ts";
-import { defaultWaitMs, type UseOptions, type Work } from "../pool/index.ts";
+import { ConnectionLostError } from "../errors.ts";
+import { defaultWaitMs, noOptions, type UseOptions, type Work } from "../pool/index.ts";
 import {
   type Abortable,
   type DurationList,
@@ -298,19 +297,3 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
     this.traffic.end();
   }
 }
-
-const useChecks: Checks<UseOptions> = {
-  signal: signal(),
-  timeoutMs: duration({ zero: true, infinity: true }),
-  key: { expected: "a string or a number", accepts: (value) => typeof value === "string" || typeof value === "number" },
-  idempotent: flag(),
-  priority: { expected: "a number", accepts: (value) => typeof value === "number" && !Number.isNaN(value) },
-};
-
-/** @throws {OptionError} */
-export function checkUse(where: string, work: unknown, options: UseOptions): void {
-  if (typeof work !== "function") throw new OptionError(`${where}: work`, "a function", work);
-  if (options !== noOptions) checkOptions(where, options, useChecks);
-}
-
-export const noOptions: UseOptions = Object.freeze({});

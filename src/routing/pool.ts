@@ -39,8 +39,10 @@ import {
   text,
 } from "../options.ts";
 import {
+  checkUse,
   type CloseReport,
   Conditions,
+  noOptions,
   type Place,
   type Pool,
   type PoolSnapshot,
@@ -58,7 +60,7 @@ import { type BackoffOptions, backoffCheck, type Runtime, systemRuntime } from "
 import type { ChildSpec } from "../supervisor/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
 import { attemptsOn } from "./attempt.ts";
-import { Call, checkUse, noOptions } from "./call.ts";
+import { Call } from "./call.ts";
 import { EndpointFollower, isFixed } from "./endpoints.ts";
 import { type BreakerOptions, breakerCheck, breakerDefaults } from "./health.ts";
 import { hedgeCheck, type HedgeOptions } from "./hedging.ts";

@@ -93,6 +93,16 @@ export interface Events {
   "pool.panicked": { pool: string; healthy: number; places: number };
   /** Enough are again. */
   "pool.calmed": { pool: string; healthy: number; places: number };
+  /** A lease was held longer than `leaseTimeoutMs`: its resource is destroyed. `stack`: where it was acquired. */
+  "lease.expired": { pool: string; connection: string; heldMs: number; stack: string | undefined };
+  /** A lease is held longer than `leakReportMs`. */
+  "lease.leaked": { pool: string; connection: string; heldMs: number; stack: string | undefined };
+  /** A lease was dropped without being released: nobody holds it any more, and its resource is out. Needs `leakReportMs`. */
+  "lease.dropped": { pool: string; connection: string; stack: string | undefined };
+  /** A lease that was over was released or discarded again. Nothing happened. */
+  "lease.misused": { pool: string; connection: string; error: Error };
+  /** Its holder said that a resource is broken. */
+  "lease.discarded": { pool: string; connection: string; reason: Error | undefined };
   /** The set of endpoints changed, or its source misbehaved (`error`). */
   "pool.endpointsChanged": { pool: string; added: number; removed: number; error: Error | undefined };
   /** The pool's supervision tree has ended other than by `close` or `destroy`: the pool is closed. */

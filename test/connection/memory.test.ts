@@ -27,7 +27,12 @@ class Machine {
   }
 
   tell(event: Event<string>): this {
-    const [state, effects] = step(this.state, event, { now: this.now, random: () => 0, wanted: this.wanted, needed: true });
+    const [state, effects] = step(this.state, event, {
+      now: this.now,
+      random: () => 0,
+      wanted: this.wanted,
+      needed: true,
+    });
     this.state = state;
     for (const effect of effects) {
       if (effect.do === "open") this.opens.push(this.now);
