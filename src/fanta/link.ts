@@ -269,10 +269,11 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
   }
 
   #ponged(bytes: Buffer, start: number, end: number): void {
-    const ping = this.#pings.shift();
+    const [ping] = this.#pings;
     if (ping === undefined || !bytes.subarray(start, end).equals(ping.payload)) {
-      throw codec.protocolError("The server sent a pong that answers no ping.");
+      throw codec.protocolError("The server sent a pong that answers no ping."); // The ping hears that, too.
     }
+    this.#pings.shift();
     ping.answered(this.#options.runtime.now());
   }
 

@@ -8,7 +8,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { describe, expect, test } from "vitest";
 import { Channel, type ChannelUser, type Wire } from "../../src/multiplex/index.ts";
-import { connected, type Far, ways } from "./loopback.ts";
+import { connected, type Far, tooManyBytes, ways } from "./loopback.ts";
 import { turns, until } from "./turns.ts";
 
 const context = new AsyncLocalStorage<string>();
@@ -27,6 +27,9 @@ class Words implements ChannelUser {
   drains = 0;
   /** Called for each word, inside `take`. */
   onWord: (word: string) => void = () => undefined;
+
+  /** Called when it has been told something. */
+  onEvent: () => void = () => undefined;
 
   constructor(wire: Wire) {
     this.channel = new Channel(wire, this);
@@ -77,6 +80,7 @@ class Words implements ChannelUser {
 
   #hears(what: string): void {
     this.heard.push(what);
+    this.onEvent();
     this.contexts.push(context.getStore());
   }
 }
@@ -112,10 +116,8 @@ describe.each(ways)("a channel over a wire that was %s", (way) => {
     const all = await connected(way, wordsOver);
     const { near, far, socket } = all;
     let destroyed = false;
-    const { failed } = near;
-    near.failed = (error): void => {
-      destroyed = socket.destroyed;
-      failed.call(near, error);
+    near.onEvent = () => {
+      destroyed ||= near.heard.length === 1 && socket.destroyed;
     };
     far.socket.resetAndDestroy();
     await gone(all);
@@ -175,16 +177,16 @@ describe.each(ways)("a channel over a wire that was %s", (way) => {
     const all = await connected(way, wordsOver);
     const { near, far } = all;
     far.socket.pause();
-    near.put("y".repeat(20_000_000));
+    near.put("y".repeat(tooManyBytes));
     near.channel.finish();
     far.send(words("unwanted"));
-    await turns(2_000);
+    await turns(500);
     expect(near.heard).toEqual([]);
     expect(near.channel.writer.pendingBytes).toBeGreaterThan(0);
     far.socket.resume();
     await gone(all);
     await until("all has come", () => far.ended);
-    expect(far.bytes).toHaveLength(20_000_000);
+    expect(far.bytes).toHaveLength(tooManyBytes);
     expect(near.heard).toEqual(["closed"]);
   });
 
@@ -208,7 +210,7 @@ describe.each(ways)("a channel over a wire that was %s", (way) => {
     const all = await connected(way, wordsOver);
     const { near, far } = all;
     far.socket.pause();
-    near.put("z".repeat(20_000_000));
+    near.put("z".repeat(tooManyBytes));
     near.channel.finish();
     await turns(100);
     far.socket.resetAndDestroy();
@@ -225,15 +227,12 @@ describe.each(ways)("a channel over a wire that was %s", (way) => {
       near.stopped = true;
       near.channel.pause();
     };
-    const sent = Array.from({ length: 1_000 }, (_, n) => `${n}${"-".repeat(n === 0 ? 0 : 20_000)}`);
+    const sent = Array.from({ length: 1 + tooManyBytes / 64_000 }, (_, n) => `${n}${"-".repeat(n === 0 ? 0 : 64_000)}`);
     far.send(words(...sent));
     await until("the first word has come", () => near.stopped);
-    await turns(2_000);
+    await turns(500);
     expect(near.heard).toEqual(["0"]);
-    const { unsent } = far;
-    expect(unsent).toBeGreaterThan(1_000_000);
-    await turns(2_000);
-    expect(far.unsent).toBe(unsent);
+    expect(far.unsent).toBeGreaterThan(0);
     near.stopped = false;
     near.channel.resume();
     await until("all words have come", () => near.heard.length === sent.length);
@@ -264,15 +263,14 @@ describe.each(ways)("a channel over a wire that was %s", (way) => {
   test("tells when all that was written has left, and not before", async () => {
     const { near, far } = await connected(way, wordsOver);
     far.socket.pause();
-    const length = 20_000_000;
-    near.put("d".repeat(length));
-    await turns(2_000);
+    near.put("d".repeat(tooManyBytes));
+    await turns(500);
     near.put("d");
     expect(near.drains).toBe(0);
     far.socket.resume();
     await until("it is told", () => near.drains > 0);
     expect(near.channel.writer.pendingBytes).toBe(0);
-    await until("all has come", () => far.bytes.length === length + 1);
+    await until("all has come", () => far.bytes.length === tooManyBytes + 1);
     expect(near.drains).toBe(1);
   });
 

@@ -8,7 +8,7 @@
 import { getEventListeners } from "node:events";
 import type { Socket } from "node:net";
 import { describe, expect, test } from "vitest";
-import { type DialOptions, dial, type Wire } from "../../src/multiplex/index.ts";
+import { type DialOptions, dial, type Wire } from "../../src/multiplex/wire.ts";
 import type { Runtime, Timer, TimerOptions } from "../../src/runtime/index.ts";
 import { virtualRuntime } from "../../src/sim/index.ts";
 import { deadPort, Listener, listen } from "./loopback.ts";
@@ -19,7 +19,7 @@ interface Dialling {
   readonly caller: AbortController;
   readonly wire: Promise<Wire>;
   /** Nothing of it is left: no timer, nobody who listens to the signal. */
-  leftNothing(): void;
+  readonly leftNothing: () => void;
 }
 
 /** A runtime whose one timer is over when the test says so, within the same step: no socket gets anywhere meanwhile. */
@@ -63,8 +63,8 @@ describe("dialling", () => {
     const listener = await Listener.open((far) => far.send("welcome"));
     const { wire, caller, leftNothing, runtime } = dialling(listener.port);
     let heard = "";
-    const { socket, receive } = await wire;
-    receive((chunk, end) => {
+    const { socket, ...rest } = await wire;
+    rest.receive((chunk, end) => {
       heard += chunk.toString("latin1", 0, end);
     });
     leftNothing();
