@@ -34,9 +34,11 @@ export interface FantaConnectorOptions<Out = string, In = string> {
   readonly runtime?: Runtime;
 }
 
+const portCheck = integer(1, 65_535);
+
 export const connectorChecks: Checks<FantaConnectorOptions<never, never>> = {
   host: textCheck(),
-  port: integer(1, 65_535),
+  port: portCheck,
   tls: either(flag(), tlsCheck),
   codec: codecCheck,
   requestTimeoutMs: duration({ infinity: true }),
@@ -79,11 +81,13 @@ export function fantaConnector<Out = string, In = string>(
 
 /** @throws {OptionError} for an endpoint that says neither way where it is. */
 export function addressOf(endpoint: Endpoint): { host: string; port: number } {
-  const { host, port } = (endpoint.data ?? {}) as { host?: unknown; port?: unknown };
-  if (typeof host === "string" && typeof port === "number") return { host, port };
-  const [, named, digits] = /^\[?(.+?)\]?:(\d{1,5})$/.exec(endpoint.id) ?? [];
-  if (named === undefined) {
-    throw new OptionError("endpoint", 'data { host, port }, or an id that is "host:port"', endpoint.id);
+  const { id, data } = (endpoint ?? {}) as Partial<Endpoint>;
+  const { host, port } = (data ?? {}) as { host?: unknown; port?: unknown };
+  const [, named, digits] = /^\[?(.+?)\]?:(\d{1,5})$/.exec(`${id}`) ?? [];
+  const address =
+    typeof host === "string" && typeof port === "number" ? { host, port } : { host: named ?? "", port: Number(digits) };
+  if (address.host === "" || !portCheck.accepts(address.port)) {
+    throw new OptionError("endpoint", 'data { host, port }, or an id that is "host:port", with a port up to 65535', id);
   }
-  return { host: named, port: Number(digits) };
+  return address;
 }

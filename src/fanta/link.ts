@@ -66,8 +66,6 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
   #state: State = "open";
   /** Requests in flight that somebody waits for. While there are any, the program must not end. */
   #waiting = 0;
-  /** Chunks received. Only whether it has changed matters. */
-  #heard = 0;
   #pongBytes = 0;
   #probe: Timer | undefined;
   #finishTimer: Timer | undefined;
@@ -115,7 +113,7 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
     request.id = id;
     request.on = this;
     request.batch = this.#writer.batch;
-    request.heard = this.#heard;
+    request.heard = this.#channel.chunks;
     request.timeoutMs = timeoutMs;
     request.orphaned = false;
     this.#deadlines.add(request, now, timeoutMs);
@@ -144,7 +142,7 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
           `done twice, or allow more time (timeoutMs).`,
       ),
     );
-    if (heard === this.#heard) this.#probeLine();
+    if (heard === this.#channel.chunks) this.#probeLine();
   }
 
   ping(ping: Ping, now: number, timeoutMs: number): void {
@@ -184,7 +182,6 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
   }
 
   take(bytes: Buffer, start: number, end: number): number {
-    this.#heard++;
     return codec.readFrames(bytes, start, end, this.#maxFrameBytes, this);
   }
 
@@ -272,10 +269,11 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
   }
 
   #ponged(bytes: Buffer, start: number, end: number): void {
-    const ping = this.#pings.shift();
+    const [ping] = this.#pings;
     if (ping === undefined || !bytes.subarray(start, end).equals(ping.payload)) {
-      throw codec.protocolError("The server sent a pong that answers no ping.");
+      throw codec.protocolError("The server sent a pong that answers no ping."); // The ping hears that, too.
     }
+    this.#pings.shift();
     ping.answered(this.#options.runtime.now());
   }
 
@@ -296,10 +294,10 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
     const ping = new Ping(pingPayload());
     sendBytes(this.#writer, 0, codec.ping, ping.payload);
     this.#pings.push(ping);
-    const heard = this.#heard;
+    const heard = this.#channel.chunks;
     this.#probe = this.#options.runtime.setTimer(() => {
       this.#probe = undefined;
-      if (heard !== this.#heard) return;
+      if (heard !== this.#channel.chunks) return;
       const silence = `a request to ${this.#options.peer} timed out, and for ${probeMs} ms not even a pong has come`;
       this.#lose(new ConnectionLostError(`${silence}: the line is dead. Open a new connection.`, { sent: "maybe" }));
     }, probeMs);

@@ -9,7 +9,7 @@
  */
 
 import { isUtf8 } from "node:buffer";
-import { FantaError } from "../errors.ts";
+import { asError, FantaError } from "../errors.ts";
 import { type Check, having } from "../options.ts";
 
 export interface Codec<Out, In = Out> {
@@ -59,7 +59,7 @@ export const codecCheck: Check = having("encode", "decode");
 
 /** Why a value did not become bytes, or bytes no value. `what` is the request, the response, … */
 export function codecError(what: string, cause: unknown): FantaError {
-  const why = cause instanceof Error ? `: ${cause.message}` : "";
+  const why = cause instanceof Error ? `: ${messageOf(cause)}` : "";
   return new FantaError(
     "ERR_FANTA_CODEC",
     `${what}${why}. Both sides must use the same codec, with values that it takes.`,
@@ -67,6 +67,17 @@ export function codecError(what: string, cause: unknown): FantaError {
       cause,
     },
   );
+}
+
+/** The words of whatever the user's code has thrown. Anything can be thrown, and an error's message be anything. */
+export function messageOf(thrown: unknown): string {
+  try {
+    const message: unknown = asError(thrown).message;
+    if (typeof message === "string") return message;
+  } catch {
+    // A message that throws when it is read.
+  }
+  return "an error whose message is no text";
 }
 
 /** What lies in front of U+FFFD: no text that is written in one byte a character has one. */

@@ -22,7 +22,7 @@ import {
   Ticket,
   type Traffic,
 } from "../routing/index.ts";
-import { newPromise, takeReject, takeResolve } from "../runtime/index.ts";
+import { type Abortable, newPromise, takeReject, takeResolve, unwatchAbort, watchAbort } from "../runtime/index.ts";
 import type { ChildSpec } from "../supervisor/index.ts";
 import { addressOf, connectorChecks, fantaConnector, type FantaConnectorOptions } from "./connector.ts";
 import { FantaRequest } from "./request.ts";
@@ -121,7 +121,7 @@ export class FantaPool<Out = string, In = string> extends Routing<FantaTCP<Out, 
 }
 
 /** A request of the pool's, from its caller to its answer, over as many connections as it takes. */
-class PooledRequest<Out, In> extends FantaRequest<In> {
+class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
   readonly promise: Promise<In> = newPromise<In>();
   readonly #resolve: (value: In) => void = takeResolve<In>();
   readonly #reject: (error: unknown) => void = takeReject();
@@ -157,7 +157,7 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
     }
     if (options?.signal !== undefined) {
       if (options.signal.aborted) return this.#fail(options.signal.reason);
-      options.signal.addEventListener("abort", this, { once: true });
+      watchAbort(options.signal, this);
     }
     this.#endsAt = now + timeoutMs;
     const member = traffic.admit(options?.key === undefined ? anyone : { key: options.key }, now);
@@ -165,9 +165,8 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
     else this.#wait(options?.timeoutMs ?? Math.min(timeoutMs, defaultWaitMs));
   }
 
-  /** The caller's signal. */
-  handleEvent(): void {
-    const reason: unknown = this.#options?.signal?.reason;
+  /** The caller gives up. */
+  aborted(reason: unknown): void {
     if (this.#settled) return;
     if (this.#ticket?.waiting) {
       this.#traffic.leave(this.#ticket);
@@ -234,6 +233,8 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
     this.#startedAt = now;
     this.#tries++;
     member.resource.send(this, this.#payload, timeoutMs, now);
+    const signal = this.#options?.signal;
+    if (signal?.aborted) member.resource.abandon(this, signal.reason); // While the payload was encoded.
   }
 
   #again(from: PoolMember<FantaTCP<Out, In>>, now: number): void {
@@ -279,7 +280,7 @@ class PooledRequest<Out, In> extends FantaRequest<In> {
 
   #settle(): void {
     this.#settled = true;
-    this.#options?.signal?.removeEventListener("abort", this);
+    if (this.#options?.signal !== undefined) unwatchAbort(this.#options.signal, this);
     this.#traffic.end();
   }
 }

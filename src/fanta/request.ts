@@ -32,7 +32,7 @@ export abstract class FantaRequest<In = unknown> implements Timed {
   id = 0;
   /** The batch it leaves with. @internal */
   batch = 0;
-  /** How often the connection had heard from the other side when it was sent. @internal */
+  /** How many chunks the connection had heard when it was sent. @internal */
   heard = 0;
   /** @internal */
   timeoutMs = 0;

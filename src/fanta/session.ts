@@ -19,7 +19,7 @@ import { Channel, type ChannelUser, type Wire } from "../multiplex/index.ts";
 import { emit } from "../telemetry/index.ts";
 import * as codec from "./codec.ts";
 import { putPayload, sendBytes, sendEmpty, sendPayload } from "./outgoing.ts";
-import { type Codec, codecError } from "./payload.ts";
+import { type Codec, codecError, messageOf } from "./payload.ts";
 
 /** What a handler is told besides the request. */
 export interface FantaContext {
@@ -61,6 +61,7 @@ export class Session<Out, In> implements ChannelUser, codec.FrameSink {
   readonly #working = new Map<number, Context>();
   /** It has ended or is gone: nothing more is to be answered. */
   #over = false;
+  #why = "";
   #paused = false;
   readonly remoteAddress: string | undefined;
   readonly remotePort: number | undefined;
@@ -180,29 +181,38 @@ export class Session<Out, In> implements ChannelUser, codec.FrameSink {
         return;
       }
     } catch (thrown) {
-      this.#answerError(id, messageOf(thrown));
+      this.#failed(context, thrown);
       return;
     }
     this.#answer(id, result);
   }
 
   #await(context: Context, result: PromiseLike<Out>): void {
-    this.#working.set(context.signed, context);
+    if (this.#over)
+      context.abort(this.#why); // The handler itself has ended the server.
+    else this.#working.set(context.signed, context);
     // Promise.resolve: a thenable of somebody's making may call back twice.
     Promise.resolve(result).then(
       (value) => {
-        if (this.#working.delete(context.signed)) this.#answer(context.signed, value);
+        this.#working.delete(context.signed);
+        this.#answer(context.signed, value);
       },
       (thrown: unknown) => {
-        if (this.#working.delete(context.signed)) this.#answerError(context.signed, messageOf(thrown));
-        else if (!context.explains(thrown)) {
-          emit("callback.failed", {
-            where: `${this.#options.name}: handler, after its client had gone`,
-            error: asError(thrown),
-          });
-        }
+        this.#working.delete(context.signed);
+        this.#failed(context, thrown);
       },
     );
+  }
+
+  /** With nobody left to be answered it is an event, unless the handler only says that it was told to stop. */
+  #failed(context: Context, thrown: unknown): void {
+    if (!this.#over) return this.#answerError(context.signed, messageOf(thrown));
+    context.abort(this.#why);
+    if (context.explains(thrown)) return;
+    emit("callback.failed", {
+      where: `${this.#options.name}: handler, after its client had gone`,
+      error: asError(thrown),
+    });
   }
 
   #answer(id: number, value: Out): void {
@@ -224,12 +234,13 @@ export class Session<Out, In> implements ChannelUser, codec.FrameSink {
     if (this.#over) return;
     const most = this.#options.maxFrameBytes - codec.overheadBytes;
     const bytes = Buffer.from(message);
-    sendBytes(this.#writer, id, codec.error, bytes.length > most ? bytes.subarray(0, most) : bytes);
+    sendBytes(this.#writer, id, codec.error, bytes.length > most ? wholeCharacters(bytes, most) : bytes);
   }
 
   #end(why: string): void {
     if (this.#over) return;
     this.#over = true;
+    this.#why = why;
     const working = [...this.#working.values()];
     this.#working.clear();
     for (const context of working) context.abort(why);
@@ -286,8 +297,11 @@ class Context implements FantaContext {
   }
 }
 
-function messageOf(thrown: unknown): string {
-  return asError(thrown).message;
+/** At most the first `most` of more bytes of UTF-8. */
+function wholeCharacters(bytes: Buffer, most: number): Buffer {
+  let end = most;
+  while (((bytes[end] as number) & 0xc0) === 0x80) end--; // 10xxxxxx goes on with a character.
+  return bytes.subarray(0, end);
 }
 
 function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {

@@ -34,7 +34,16 @@ import {
 } from "../options.ts";
 import { dial, type Wire } from "../multiplex/index.ts";
 import { type HasProcess, Process, type Self } from "../process/index.ts";
-import { newPromise, type Runtime, systemRuntime, takeReject, takeResolve } from "../runtime/index.ts";
+import {
+  type Abortable,
+  newPromise,
+  type Runtime,
+  systemRuntime,
+  takeReject,
+  takeResolve,
+  unwatchAbort,
+  watchAbort,
+} from "../runtime/index.ts";
 import { maxFrameBytesDefault, overheadBytes } from "./codec.ts";
 import { Link } from "./link.ts";
 import { type Codec, codecCheck, text } from "./payload.ts";
@@ -177,13 +186,13 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
       checkOptions("FantaTCP.ping", options, requestChecks);
       const { signal: given, timeoutMs = this.#requestTimeoutMs } = options;
       if (given?.aborted) throw given.reason;
-      const aborted = (): void => ping.fail(given?.reason);
+      const caller: Abortable = { aborted: (reason) => ping.fail(reason) };
       const ping = new Ping(pingPayload(), (result) => {
-        given?.removeEventListener("abort", aborted);
+        if (given !== undefined) unwatchAbort(given, caller);
         if (typeof result === "number") resolve(result);
         else reject(result.error);
       });
-      given?.addEventListener("abort", aborted, { once: true });
+      if (given !== undefined) watchAbort(given, caller);
       this.#link.ping(ping, this.#runtime.now(), timeoutMs);
     });
   }
@@ -233,8 +242,8 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
       request.gaveUp(thrown);
       return;
     }
-    if (options.signal !== undefined) request.listen(options.signal);
     this.#link.send(request, payload, options.timeoutMs ?? this.#requestTimeoutMs, this.#runtime.now());
+    if (options.signal !== undefined && request.id !== 0) request.watch(options.signal);
   }
 
   #born(self: Self): this {
@@ -259,24 +268,26 @@ export class FantaTCP<Out = string, In = string> implements HasProcess, AsyncDis
   }
 }
 
-/** A request somebody awaits. It is its own listener for aborts. */
-class PromiseRequest<In> extends FantaRequest<In> {
+/** A request somebody awaits. */
+class PromiseRequest<In> extends FantaRequest<In> implements Abortable {
   readonly promise: Promise<In> = newPromise<In>();
   readonly #resolve: (value: In) => void = takeResolve<In>();
   readonly #reject: (error: unknown) => void = takeReject();
   #signal: AbortSignal | undefined = undefined;
 
-  listen(to: AbortSignal): void {
-    this.#signal = to;
-    to.addEventListener("abort", this, { once: true });
+  /** For one in flight. */
+  watch(signal: AbortSignal): void {
+    if (signal.aborted) return this.aborted(signal.reason); // While the payload was encoded.
+    this.#signal = signal;
+    watchAbort(signal, this);
   }
 
-  handleEvent(): void {
-    this.on?.abandon(this, this.#signal?.reason);
+  aborted(reason: unknown): void {
+    this.on?.abandon(this, reason);
   }
 
   answered(value: In): void {
-    this.#unlisten();
+    this.#unwatch();
     this.#resolve(value);
   }
 
@@ -285,7 +296,7 @@ class PromiseRequest<In> extends FantaRequest<In> {
   }
 
   gaveUp(error: unknown): void {
-    this.#unlisten();
+    this.#unwatch();
     this.#reject(error);
   }
 
@@ -297,8 +308,8 @@ class PromiseRequest<In> extends FantaRequest<In> {
     // Nobody counts here: inFlight is the number of slots taken.
   }
 
-  #unlisten(): void {
-    if (this.#signal !== undefined) this.#signal.removeEventListener("abort", this);
+  #unwatch(): void {
+    if (this.#signal !== undefined) unwatchAbort(this.#signal, this);
   }
 }
 

@@ -29,6 +29,8 @@ export interface ChannelUser extends Frames {
 export class Channel {
   readonly socket: Socket;
   readonly writer: Writer;
+  /** Chunks that have come. It changes with every sign of life, be it a part of a frame only. */
+  chunks = 0;
   readonly #user: ChannelUser;
   readonly #reader: Reader;
   #reading = true;
@@ -78,7 +80,10 @@ export class Channel {
     if (!this.#reading) return;
     try {
       if (chunk === undefined) this.#reader.resume();
-      else this.#reader.push(chunk, end);
+      else {
+        this.chunks++;
+        this.#reader.push(chunk, end);
+      }
     } catch (thrown) {
       this.#fail(asError(thrown));
     }

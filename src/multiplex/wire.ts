@@ -8,7 +8,7 @@
 
 import { connect as connectPlain, isIP, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectSecure } from "node:tls";
-import type { Runtime } from "../runtime/index.ts";
+import { type Abortable, type Runtime, unwatchAbort, watchAbort } from "../runtime/index.ts";
 
 export interface Wire {
   readonly socket: Socket;
@@ -56,7 +56,7 @@ export function dial(options: DialOptions): Promise<Wire> {
     const { socket } = wire;
     const settle = (): void => {
       timer.cancel();
-      signal?.removeEventListener("abort", aborted);
+      if (signal !== undefined) unwatchAbort(signal, caller);
       socket.off("connect", connected).off("secureConnect", connected).off("close", closed);
     };
     const fail = (error: unknown): void => {
@@ -69,11 +69,11 @@ export function dial(options: DialOptions): Promise<Wire> {
       socket.off("error", fail);
       resolve(wire);
     };
-    const aborted = (): void => fail(signal?.reason);
+    const caller: Abortable = { aborted: fail };
     const closed = (): void => fail(new Error("the other side closed the connection before it was ready"));
     const late = (): void => fail(new Error(`not connected after ${timeoutMs} ms`));
     const timer = runtime.setTimer(late, timeoutMs, { keepAlive: true });
-    signal?.addEventListener("abort", aborted, { once: true });
+    if (signal !== undefined) watchAbort(signal, caller);
     // The listener of errors stays after a failure: a socket may have more than one to tell.
     socket
       .on("error", fail)

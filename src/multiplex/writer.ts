@@ -156,17 +156,20 @@ export class Writer {
 
   #afterWrite(error: Error | null | undefined): void {
     this.#under = 0;
-    // After an error nobody knows whether the kernel still reads the buffers; and the socket tells its owner.
-    for (let buffer = this.#underBuffers.pop(); buffer !== undefined; buffer = this.#underBuffers.pop()) {
-      if (error == null) recycle(buffer);
-    }
-    if (error != null || this.#stopped || this.#scheduled) return; // Scheduled: its turn is not over yet.
-    if (this.pendingBytes > 0) {
-      this.flush();
+    if (error != null) {
+      // Nobody knows whether the kernel still reads the buffers, so they are not used again. The socket tells its owner.
+      this.#underBuffers = [];
+      this.stop();
       return;
     }
-    this.#finished();
-    this.#drained();
+    for (let buffer = this.#underBuffers.pop(); buffer !== undefined; buffer = this.#underBuffers.pop()) {
+      recycle(buffer);
+    }
+    if (this.#stopped) return;
+    if (this.pendingBytes === 0) {
+      this.#finished();
+      this.#drained();
+    } else if (!this.#scheduled) this.flush(); // Scheduled: the turn of what is left is not over yet.
   }
 
   #finished(): void {

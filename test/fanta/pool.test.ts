@@ -3,6 +3,7 @@
  *
  * Nothing sleeps: a handler that must take its time waits for the test to let it go.
  */
+import { getEventListeners } from "node:events";
 import { afterEach, describe, expect, test } from "vitest";
 import { FantaPool, type FantaPoolOptions, FantaServer, type FantaServerOptions, json } from "../../src/fanta/index.ts";
 import { Supervisor } from "../../src/index.ts";
@@ -128,6 +129,23 @@ describe("a request", () => {
     expect(pool.stats().waiting).toBe(1);
     await serve((text) => text, port);
     expect(await stays).toBe("stays");
+  });
+
+  test("shares its caller's signal with a thousand others at the price of one listener", async () => {
+    const { handler, release } = held();
+    const server = await serve(handler);
+    const pool = await poolOf({ port: server.port, size: 1 });
+    const { signal } = new AbortController();
+    const ask = (): Promise<string>[] => Array.from({ length: 500 }, () => pool.request("x", { signal }));
+    const requests = ask();
+    expect(pool.stats()).toMatchObject({ inFlight: 0, waiting: 500 });
+    await pool.ready();
+    requests.push(...ask());
+    expect(pool.stats()).toMatchObject({ inFlight: 1_000, waiting: 0 });
+    expect(getEventListeners(signal, "abort")).toHaveLength(1);
+    release();
+    expect(new Set(await Promise.all(requests))).toEqual(new Set(["late x"]));
+    expect(getEventListeners(signal, "abort")).toHaveLength(0);
   });
 
   test("that nobody could take in time rejects with why opening failed", async () => {
