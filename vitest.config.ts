@@ -2,12 +2,26 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
     // Tests run on virtual time, or on loopback sockets. One that needs longer than this is stuck.
     testTimeout: 20_000,
     hookTimeout: 20_000,
     // A promise rejected with nobody listening is a bug of ours, not noise.
     dangerouslyIgnoreUnhandledErrors: false,
+    projects: [
+      { extends: true, test: { name: "src", include: ["test/**/*.test.ts"], exclude: ["test/cli/program.test.ts"] } },
+      // What is built, as its users run it. Built before any test begins, and only when these are among them.
+      {
+        extends: true,
+        test: {
+          name: "program",
+          include: ["test/cli/program.test.ts"],
+          globalSetup: "test/cli/build.ts",
+          // Each starts up to eight processes.
+          maxConcurrency: 2,
+          testTimeout: 60_000,
+        },
+      },
+    ],
     coverage: {
       provider: "v8",
       // Named here, so that a file no test loads counts as 0 % instead of not at all.

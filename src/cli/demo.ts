@@ -5,314 +5,252 @@
  * after another, each with its own text, and compare every answer with it, while a server is killed, comes back, is
  * frozen and resumed, and all are restarted in turn. At the end: what each phase cost, and the tree as it is then.
  *
- * The exit code is 0 only if every request settled, none was answered wrongly, and the pool is at rest afterwards.
+ * The exit code is 0 only if every request settled exactly once, none was answered wrongly, and the pool is at rest
+ * afterwards with all its connections. Servers that somebody else kills meanwhile are reported, and do not end the run.
  */
 
-import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
-import { styleText } from "node:util";
+import { subscribe } from "node:diagnostics_channel";
 import { PoolwardenError } from "../errors.ts";
 import { FantaPool } from "../fanta/index.ts";
+import type { ProcessTree } from "../pool/index.ts";
 import { leastUsed, random, roundRobin, strictRoundRobin } from "../routing/index.ts";
+import { systemRuntime } from "../runtime/index.ts";
+import { Callers } from "./callers.ts";
+import { asRecord, faults, inOrder, inWords } from "./report.ts";
+import { Screen } from "./screen.ts";
 import { ServerProcess } from "./servers.ts";
-import { drawTree, table } from "./table.ts";
-import { numberFlag, parse, UsageError } from "./usage.ts";
+import { drawTree, grouped } from "./table.ts";
+import { choiceFlag, numberFlag, parse, UsageError } from "./usage.ts";
 
 const strategies = { leastUsed, roundRobin, strictRoundRobin, random };
+type StrategyName = keyof typeof strategies;
+const strategyNames = Object.keys(strategies) as StrategyName[];
+
 const servers = 3;
 const connectionsEach = 4;
+const connections = servers * connectionsEach;
+/** A request that has not settled after this, and a little, never will. */
+const requestTimeoutMs = 30_000;
+/** At first Node compiles what it runs. That costs no phase anything: it lasts as long as one, and at most this. */
+const warmUpMs = 1_000;
 
 interface Options {
   readonly seconds: number;
   readonly callers: number;
-  readonly strategy: keyof typeof strategies;
+  readonly strategy: StrategyName;
   readonly port: number;
   readonly json: boolean;
 }
 
-/** What one phase has cost. */
-class Phase {
-  readonly name: string;
-  readonly latencyNs: RecordableHistogram = createHistogram();
-  readonly failures = new Map<string, number>();
-  requests = 0;
-  settled = 0;
-  wrong = 0;
-  seconds = 0;
-  rerouted = 0;
-  restarts = 0;
-
-  constructor(name: string) {
-    this.name = name;
-  }
-
-  get failed(): number {
-    return [...this.failures.values()].reduce((sum, count) => sum + count, 0);
-  }
-
-  get perSecond(): number {
-    return this.seconds === 0 ? 0 : this.requests / this.seconds;
-  }
-
-  latencyMs(percentile: number): number {
-    return this.latencyNs.count === 0 ? 0 : this.latencyNs.percentile(percentile) / 1e6;
-  }
-}
-
 export async function demo(args: readonly string[]): Promise<number> {
   const options = readOptions(args);
-  const processes = Array.from({ length: servers }, (_, at) => new ServerProcess(options.port + at));
-  const killAll = (): void => {
-    for (const each of processes) each.signal("SIGKILL");
+  const screen = new Screen(process.stdout, { quiet: options.json, term: process.env["TERM"] });
+  const note = (text: string): void => {
+    if (options.json) process.stderr.write(`${text}\n`);
+    else screen.say("", `    ${text}`);
   };
-  process.once("exit", killAll);
-  const interrupted = (): void => process.exit(130);
-  process.once("SIGINT", interrupted);
-  process.once("SIGTERM", interrupted);
+  const processes = Array.from({ length: servers }, (_, at) => {
+    const port = options.port + at;
+    return new ServerProcess(port, (how) => note(`the server on port ${port} ended by itself (${how})`));
+  });
+  const endAll = (): Promise<unknown> => Promise.all(processes.map((each) => each.end("SIGKILL")));
+  process.once("exit", () => {
+    screen.clear();
+    void endAll();
+  });
+  for (const [signal, number] of [
+    ["SIGHUP", 1],
+    ["SIGINT", 2],
+    ["SIGTERM", 15],
+  ] as const) {
+    process.once(signal, () => process.exit(128 + number));
+  }
+  const range = `${options.port} to ${options.port + servers - 1}`;
   try {
-    try {
-      await Promise.all(processes.map((each) => each.start()));
-    } catch (error) {
-      const range = `${options.port} to ${options.port + servers - 1}`;
-      process.stderr.write(
-        `poolwarden demo: its servers could not listen on the ports ${range}. Give others with --port.\n${(error as Error).message}\n`,
-      );
-      return 1;
-    }
-    return await run(options, processes);
+    await Promise.all(processes.map((each) => each.start()));
+  } catch (error) {
+    await endAll();
+    return fail(`its servers could not listen on the ports ${range}. Give others with --port.`, error);
+  }
+  try {
+    return await run(options, processes, screen);
+  } catch (error) {
+    screen.clear();
+    return fail("it could not be played to the end.", error);
   } finally {
-    await Promise.all(processes.map((each) => each.kill()));
-    process.off("exit", killAll);
-    process.off("SIGINT", interrupted);
-    process.off("SIGTERM", interrupted);
+    await endAll();
   }
 }
 
-async function run(options: Options, processes: ServerProcess[]): Promise<number> {
-  const pool = await FantaPool.start({
-    name: "demo",
+/** Plays it all, on servers that listen. */
+async function run(options: Options, processes: readonly ServerProcess[], screen: Screen): Promise<number> {
+  let restarts = 0;
+  subscribe("poolwarden:supervisor.childRestarted", () => restarts++);
+  await using pool = await FantaPool.start({
+    name: "pool",
     endpoints: processes.map(({ port }) => ({ id: `127.0.0.1:${port}` })),
     size: connectionsEach,
     strategy: strategies[options.strategy](),
     backoff: { minMs: 100, maxMs: 1_000 },
-    requestTimeoutMs: 60_000,
+    queue: { limit: options.callers }, // No caller has more than one request.
+    requestTimeoutMs,
   });
-  await pool.ready({ min: servers * connectionsEach });
-  const traffic = new Callers(pool, options.callers);
-  const live = new LiveLine(options, pool, traffic);
-  const phaseMs = (options.seconds * 1_000) / 5;
-  const [, second, third] = processes as [ServerProcess, ServerProcess, ServerProcess];
+  await pool.ready({ min: connections });
+  const before = pool.stats();
+  introduce(options, screen);
 
-  await traffic.phase("healthy", live, () => sleep(phaseMs));
-  await traffic.phase("one server killed (SIGKILL)", live, async () => {
-    second.signal("SIGKILL");
-    await second.ended();
-    await sleep(phaseMs);
+  const callers = new Callers(pool, {
+    count: options.callers,
+    first: "warm-up",
+    runtime: systemRuntime,
+    restarts: () => restarts,
   });
-  await traffic.phase("it comes back", live, async () => {
-    await second.start();
-    await sleep(phaseMs);
-  });
-  await traffic.phase("one stalled (SIGSTOP), resumed", live, async () => {
-    third.signal("SIGSTOP");
-    await sleep(phaseMs / 2);
-    third.signal("SIGCONT");
-    await sleep(phaseMs / 2);
-  });
-  await traffic.phase("rolling restart (goaway)", live, async () => {
-    for (const each of processes) {
-      each.signal("SIGTERM");
-      await each.ended();
-      await each.start();
-      await sleep(phaseMs / processes.length);
-    }
-  });
-  await traffic.stop();
-  await pool.ready({ min: servers * connectionsEach });
-  live.end();
+  const watching = watch(pool, callers, screen);
+  try {
+    await sleep(Math.min(warmUpMs, phaseMs(options)));
+    await play(options, processes, pool, callers, screen);
+  } catch (error) {
+    await pool.destroy(); // So that the callers stop at once.
+    throw error;
+  } finally {
+    clearInterval(watching);
+    await callers.stop(requestTimeoutMs + 5_000);
+  }
+  await connected(pool, servers);
 
-  const atRest = pool.stats();
-  const tree = drawTree(pool.tree());
-  const report = await pool.close({ timeoutMs: 5_000 });
-  return tell(options, traffic, {
-    tree,
-    atRest: atRest.inFlight === 0 && atRest.waiting === 0 && report.aborted === 0,
-  });
+  const after = pool.stats();
+  const tree = treeInWords(pool);
+  const requests = { begun: callers.begun, settled: callers.settled, answered: callers.answered, wrong: callers.wrong };
+  await pool.close({ timeoutMs: 5_000 });
+  const found = faults({ callers: requests, before, after, closed: pool.stats() });
+  const result = { faults: found, requests, phases: callers.phases.slice(1), tree };
+  if (options.json) process.stdout.write(`${JSON.stringify(asRecord(result), undefined, 2)}\n`);
+  else screen.say("", inWords(result));
+  return found.length === 0 ? 0 : 1;
 }
 
-/** Callers that each send one request after another, until told to stop. */
-class Callers {
-  readonly phases: Phase[] = [];
-  readonly #pool: FantaPool;
-  readonly #loops: Promise<void>[];
-  #phase = new Phase("before");
-  #running: boolean = true;
-
-  constructor(pool: FantaPool, count: number) {
-    this.#pool = pool;
-    this.#loops = Array.from({ length: count }, (_, caller) => this.#call(caller));
-  }
-
-  get current(): Phase {
-    return this.#phase;
-  }
-
-  /** Accounts to a new phase what begins while `happens` does. */
-  async phase(name: string, live: LiveLine, happens: () => Promise<void>): Promise<void> {
-    const phase = new Phase(name);
-    this.phases.push(phase);
-    this.#phase = phase;
-    live.phase(phase);
-    const before = this.#pool.stats().totals;
+/** The five phases. Each takes its time, or longer if servers and connections do. */
+async function play(
+  options: Options,
+  processes: readonly ServerProcess[],
+  pool: FantaPool,
+  callers: Callers,
+  screen: Screen,
+): Promise<void> {
+  const [, second, third] = processes as readonly [ServerProcess, ServerProcess, ServerProcess];
+  const up = (): number => processes.filter((each) => each.alive).length;
+  const phase = async (name: string, what: string, act: (until: (part: number) => Promise<void>) => Promise<void>) => {
+    callers.next(name);
+    screen.say(`${callers.phases.length - 1}/5 ${name}`, `: ${what}`);
     const startedAt = performance.now();
-    await happens();
-    const after = this.#pool.stats().totals;
-    phase.seconds = (performance.now() - startedAt) / 1_000;
-    phase.rerouted = after.retried - before.retried;
-    phase.restarts = after.opened - before.opened;
-  }
+    await act((part) => sleep(startedAt + phaseMs(options) * part - performance.now()));
+  };
 
-  async stop(): Promise<void> {
-    this.#running = false;
-    await Promise.all(this.#loops);
-  }
-
-  async #call(caller: number): Promise<void> {
-    for (let turn = 0; ; turn++) {
-      if (!this.#running) return;
-      const phase = this.#phase;
-      const text = `caller ${caller}, request ${turn}`;
-      phase.requests++;
-      const startedAt = performance.now();
-      try {
-        const answer = await this.#pool.request(text, { idempotent: true });
-        if (answer !== text) phase.wrong++;
-      } catch (error) {
-        const code = error instanceof PoolwardenError ? error.code : (error as Error).name;
-        phase.failures.set(code, (phase.failures.get(code) ?? 0) + 1);
-      }
-      phase.settled++;
-      phase.latencyNs.record(Math.max(1, Math.round((performance.now() - startedAt) * 1e6)));
+  await phase("healthy", "nothing happens to the servers", (until) => until(1));
+  await phase("killed", `SIGKILL to the server on port ${second.port}`, async (until) => {
+    await second.end("SIGKILL");
+    await until(1);
+  });
+  await phase("back", "it is started again", async (until) => {
+    await second.start();
+    await connected(pool, up());
+    await until(1);
+  });
+  await phase("stalled", `the server on port ${third.port} stands still (SIGSTOP) for half the time`, async (until) => {
+    third.signal("SIGSTOP");
+    await until(1 / 2);
+    third.signal("SIGCONT");
+    await until(1);
+  });
+  await phase("rolling restart", "each server says goodbye (SIGTERM, goaway), is back", async (until) => {
+    for (const [at, each] of processes.entries()) {
+      await each.end("SIGTERM");
+      await each.start();
+      await connected(pool, up());
+      await until((at + 1) / servers);
     }
-  }
+  });
 }
 
-/** What is going on, in one line that is written over; on something that is no terminal, a line a phase. */
-class LiveLine {
-  readonly #on: boolean;
-  readonly #terminal: boolean;
-  readonly #pool: FantaPool;
-  readonly #traffic: Callers;
-  readonly #timer: NodeJS.Timeout | undefined;
-  #last = { at: performance.now(), settled: 0 };
-  #phase: Phase | undefined;
-
-  constructor(options: Options, pool: FantaPool, traffic: Callers) {
-    this.#on = !options.json;
-    this.#terminal = process.stdout.isTTY === true;
-    this.#pool = pool;
-    this.#traffic = traffic;
-    if (this.#on && this.#terminal) this.#timer = setInterval(() => this.#show(), 250);
-  }
-
-  phase(phase: Phase): void {
-    this.#phase = phase;
-    this.#last = { at: performance.now(), settled: 0 };
-    if (this.#on && !this.#terminal) process.stdout.write(`${phase.name} …\n`);
-  }
-
-  end(): void {
-    clearInterval(this.#timer);
-    if (this.#on && this.#terminal) process.stdout.write("\r\u001b[2K");
-  }
-
-  #show(): void {
-    const phase = this.#phase;
-    if (phase === undefined || phase !== this.#traffic.current) return;
-    const now = performance.now();
-    const perSecond = ((phase.settled - this.#last.settled) * 1_000) / (now - this.#last.at);
-    this.#last = { at: now, settled: phase.settled };
-    const { ready, size, totals } = this.#pool.stats();
-    const figures = [
-      `${Math.round(perSecond).toLocaleString("en")} requests/s`,
-      `p99 ${phase.latencyMs(99).toFixed(1)} ms`,
-      `${ready}/${size} members up`,
-      `${totals.retried} re-routed`,
-    ];
-    process.stdout.write(`\r\u001b[2K${styleText("bold", phase.name)}  ${figures.join(" · ")}`);
-  }
+function phaseMs({ seconds }: Options): number {
+  return (seconds * 1_000) / 5;
 }
 
-function tell(options: Options, traffic: Callers, end: { tree: string; atRest: boolean }): number {
-  const { phases } = traffic;
-  const settled = phases.every((phase) => phase.settled === phase.requests);
-  const wrong = phases.reduce((sum, phase) => sum + phase.wrong, 0);
-  const ok = settled && wrong === 0 && end.atRest;
-  if (options.json) {
-    const rows = phases.map((phase) => ({
-      phase: phase.name,
-      requests: phase.requests,
-      settled: phase.settled,
-      wrong: phase.wrong,
-      requestsPerSecond: Math.round(phase.perSecond),
-      p50Ms: round(phase.latencyMs(50)),
-      p99Ms: round(phase.latencyMs(99)),
-      rerouted: phase.rerouted,
-      failed: phase.failed,
-      failures: Object.fromEntries(phase.failures),
-      restarts: phase.restarts,
-    }));
-    process.stdout.write(
-      `${JSON.stringify({ ok, atRest: end.atRest, phases: rows, tree: end.tree.split("\n") }, undefined, 2)}\n`,
-    );
-    return ok ? 0 : 1;
-  }
-  const heading = ["phase", "requests", "requests/s", "p50 ms", "p99 ms", "re-routed", "failed", "restarts"];
-  const rows = phases.map((phase) => [
-    phase.name,
-    phase.requests.toLocaleString("en"),
-    Math.round(phase.perSecond).toLocaleString("en"),
-    phase.latencyMs(50).toFixed(2),
-    phase.latencyMs(99).toFixed(2),
-    String(phase.rerouted),
-    phase.failed === 0 ? "0" : [...phase.failures].map(([code, count]) => `${count} ${code}`).join(", "),
-    String(phase.restarts),
-  ]);
-  process.stdout.write(`\n${table([heading, ...rows])}\n\n${end.tree}\n\n`);
-  const requests = phases.reduce((sum, phase) => sum + phase.requests, 0).toLocaleString("en");
-  process.stdout.write(
-    ok
-      ? `${requests} requests, each settled exactly once, none answered wrongly; the pool was at rest at the end.\n`
-      : `NOT in order: ${settled ? "" : "some requests never settled; "}${wrong} answered wrongly; at rest: ${String(end.atRest)}.\n`,
+function introduce(options: Options, screen: Screen): void {
+  const { callers, port, strategy } = options;
+  const who = callers === 1 ? "One caller sends" : `${grouped(callers)} callers at once send`;
+  screen.say(
+    "poolwarden",
+    `: one pool over three servers. They are processes of their own, which
+listen on the ports ${port} to ${port + servers - 1} of this machine and echo what they are sent.
+(They speak Fanta: many requests at once over one TCP connection, matched with
+their answers by id.) The pool keeps ${connectionsEach} connections to each.
+${who} one request after another, over the connections
+that "${strategy}" picks.\n`,
   );
-  return ok ? 0 : 1;
+}
+
+/** Shows four times a second how it goes. */
+function watch(pool: FantaPool, callers: Callers, screen: Screen): NodeJS.Timeout {
+  let last = { at: performance.now(), settled: callers.settled };
+  return setInterval(() => {
+    const now = { at: performance.now(), settled: callers.settled };
+    const perSecond = ((now.settled - last.settled) * 1_000) / (now.at - last.at);
+    last = now;
+    const phase = callers.count();
+    const figures = [
+      `${grouped(perSecond)} requests/s`,
+      `p99 ${phase.latencyMs(99).toFixed(1)} ms`,
+      `${pool.stats().ready}/${connections} members up`,
+      `${grouped(phase.rerouted)} re-routed`,
+    ];
+    screen.show(`    ${figures.join(" · ")}`);
+  }, 250);
+}
+
+/** Resolves when the connections to so many servers are up. If they do not come, the phase goes on and its figures tell. */
+async function connected(pool: FantaPool, upServers: number): Promise<void> {
+  if (upServers === 0) return;
+  await pool.ready({ min: upServers * connectionsEach, timeoutMs: 5_000 }).catch((error: unknown) => {
+    if (!(error instanceof PoolwardenError) || error.code !== "ERR_POOL_ACQUIRE_TIMEOUT") throw error;
+  });
+}
+
+function treeInWords(pool: FantaPool): string {
+  const members = new Map(pool.members().map((member) => [`connection ${member.slot}`, member]));
+  const ready = pool.stats().ready;
+  const words = ({ id }: ProcessTree): string => {
+    const member = members.get(id);
+    if (member !== undefined) return `to ${member.endpoint.id}, ${member.state}`;
+    if (id === "registry") return `knows who can serve: ${ready} connections`;
+    return id === "connections"
+      ? "supervisor: restarts the one that crashed"
+      : "supervisor: restarts a child, and those after it";
+  };
+  return drawTree(inOrder(pool.tree()), words);
+}
+
+function fail(what: string, error: unknown): number {
+  process.stderr.write(`poolwarden demo: ${what}\n${error instanceof Error ? error.message : String(error)}\n`);
+  return 1;
 }
 
 function readOptions(args: readonly string[]): Options {
-  const { flags, words } = parse(args, {
-    seconds: { type: "string" },
-    callers: { type: "string" },
-    strategy: { type: "string" },
-    port: { type: "string" },
-    json: { type: "boolean" },
-  });
-  if (words.length > 0) throw new UsageError(`demo takes no words, and got "${words.join(" ")}"`);
-  const strategy = flags["strategy"] ?? "leastUsed";
-  if (!Object.hasOwn(strategies, String(strategy))) {
-    throw new UsageError(`--strategy takes one of ${Object.keys(strategies).join(", ")}, not "${String(strategy)}"`);
-  }
+  const given = parse(args, { seconds: "text", callers: "text", strategy: "text", port: "text", json: "switch" });
+  if (given.words.length > 0) throw new UsageError(`demo takes no words, got "${given.words.join(" ")}"`);
   return {
-    seconds: numberFlag(flags, "seconds", { least: 1, most: 3_600, otherwise: 20, whole: false }),
-    callers: numberFlag(flags, "callers", { least: 1, most: 100_000, otherwise: 256 }),
-    strategy: strategy as keyof typeof strategies,
-    port: numberFlag(flags, "port", { least: 1, most: 65_535 - servers + 1, otherwise: 7_301 }),
-    json: flags["json"] === true,
+    seconds: numberFlag(given, "seconds", { least: 1, most: 3_600, otherwise: 20, whole: false }),
+    callers: numberFlag(given, "callers", { least: 1, most: 100_000, otherwise: 256 }),
+    strategy: choiceFlag(given, "strategy", strategyNames, "leastUsed"),
+    // Not 0, for any that is free: those are the ports that connections get for their own end. One that tries a server
+    // that is down could get the very port it calls, and be connected to itself.
+    port: numberFlag(given, "port", { least: 1, most: 65_535 - servers + 1, otherwise: 7_301 }),
+    json: given.flags.has("json"),
   };
 }
 
 function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-function round(ms: number): number {
-  return Math.round(ms * 1_000) / 1_000;
+  return new Promise((resolve) => {
+    systemRuntime.setTimer(resolve, ms, { keepAlive: true });
+  });
 }

@@ -1,5 +1,5 @@
 /**
- * Text in columns: the first column to the left, numbers to the right.
+ * Text in columns: the first column to the left, numbers to the right. And a supervision tree, drawn.
  */
 
 import type { ProcessTree } from "../pool/index.ts";
@@ -17,15 +17,20 @@ export function table(rows: readonly (readonly string[])[]): string {
   return [line(heading), rule, ...body.map(line)].join("\n");
 }
 
-/** A supervision tree, drawn. */
-export function drawTree(tree: ProcessTree): string {
-  const draw = ({ id, process, children }: ProcessTree, stem: string, branch: string): string[] => {
-    const below = stem + (branch === "├── " ? "│   " : branch === "" ? "" : "    ");
-    const last = children.length - 1;
-    return [
-      `${stem}${branch}${id}  <${process.id}>${process.alive ? "" : " dead"}`,
-      ...children.flatMap((child, at) => draw(child, below, at === last ? "└── " : "├── ")),
-    ];
+/** A supervision tree, one process a line: its id, its number in angle brackets, and what `note` has to say of it. */
+export function drawTree(tree: ProcessTree, note: (of: ProcessTree) => string = () => ""): string {
+  const rows: (readonly [name: string, note: string])[] = [];
+  const draw = (of: ProcessTree, stem: string, branch: string): void => {
+    rows.push([`${stem}${branch}${of.id} <${of.process.id}>${of.process.alive ? "" : " dead"}`, note(of)]);
+    const below = stem + { "": "", "├── ": "│   ", "└── ": "    " }[branch];
+    for (const [at, child] of of.children.entries()) draw(child, below, at < of.children.length - 1 ? "├── " : "└── ");
   };
-  return draw(tree, "", "").join("\n");
+  draw(tree, "", "");
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, text]) => `${name.padEnd(width)}  ${text}`.trimEnd()).join("\n");
+}
+
+/** 1234567 as 1,234,567. */
+export function grouped(value: number): string {
+  return Math.round(value).toLocaleString("en");
 }
