@@ -47,6 +47,8 @@ export class Place<R, M> implements ConnectionPlace {
   leaving = false;
   /** It has been ready at least once. */
   served = false;
+  /** Who was put in its stead, where its pool has replaced it. */
+  successors: Place<R, M>[] = [];
 
   constructor(slot: number, endpoint: Endpoint, memory: Memory) {
     this.slot = slot;

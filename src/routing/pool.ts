@@ -488,16 +488,18 @@ export class RoutingPool<R> implements Pool<R> {
    */
   async #replace(place: Place<R, PoolMember<R>>): Promise<void> {
     this.#tree.vacate(place);
-    const { added } = this.#reconcile();
-    const served = (): boolean => added.every((successor) => successor.served || successor.leaving);
+    place.successors = this.#reconcile().added;
+    const served = (): boolean => heirsOf(place).every((heir) => heir.served);
     await this.#until(() => served() || !isReady(place));
     this.#tree.leave(place);
-    await this.#until(() => served() || added.some(hasFailed));
+    await this.#until(() => served() || heirsOf(place).some(hasFailed));
   }
 
   #changed(place: Place<R, PoolMember<R>>): void {
     // The server asked it to go (GOAWAY): somebody else takes its place while it finishes.
-    if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) this.#reconcile(place);
+    if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) {
+      place.successors.push(...this.#reconcile(place).added);
+    }
     if (this.traffic.line.size > 0 && this.#hopeless()) this.traffic.refuseAll(() => this.traffic.unavailable());
     this.#look();
   }
@@ -701,6 +703,11 @@ function callsOn<R>(member: PoolMember<R>): Call<R, unknown>[] {
 
 function isReady<R>(place: Place<R, PoolMember<R>>): boolean {
   return stateOf(place) === "ready";
+}
+
+/** Who stands where this one stood: its successors, or theirs. Nobody, when it has none or they are not wanted any more. */
+function heirsOf<R>(place: Place<R, PoolMember<R>>): Place<R, PoolMember<R>>[] {
+  return place.successors.flatMap((successor) => (successor.leaving ? heirsOf(successor) : [successor]));
 }
 
 /** It has tried to open a connection and not succeeded, so that waiting for it could take long. */
