@@ -52,7 +52,7 @@ import {
   type UseOptions,
   type Work,
 } from "../pool/index.ts";
-import type { Process } from "../process/index.ts";
+import type { ExitReason, Process } from "../process/index.ts";
 import {
   type Abortable,
   type BackoffOptions,
@@ -444,7 +444,7 @@ export class RoutingPool<R> implements Pool<R> {
         capacityChanged: (member) => this.traffic.readCapacity(member),
         wanted: () => this.#wanted(),
         changed: (place) => this.#changed(place),
-        died: () => this.#died(),
+        died: (reason) => this.#died(reason),
       },
     );
     if (isFixed(source)) this.#reconcile();
@@ -595,15 +595,10 @@ export class RoutingPool<R> implements Pool<R> {
     return false;
   }
 
-  /** Whether every connection has failed for good. */
-  #hopeless(): boolean {
-    let fatal = false;
-    for (const place of this.#tree.places) {
-      const state = stateOf(place);
-      if (state !== "fatal" && state !== "draining") return false;
-      fatal ||= state === "fatal";
-    }
-    return fatal;
+  /** Whether there will never be `min` connections: too many have failed for good. */
+  #hopeless(min: number = 1): boolean {
+    const { size, fatal, draining } = this.#tree.counts();
+    return fatal > 0 && size - fatal - draining < min;
   }
 
   #members(): PoolMember<R>[] {
