@@ -318,7 +318,7 @@ export class RoutingPool<R> implements Pool<R> {
         const watching: Abortable = { aborted: reject };
         if (signal !== undefined) watchAbort(signal, watching);
         const test = (): boolean => {
-          if (!this.#hopeless()) return this.#tree.counts().ready >= min;
+          if (!this.#hopeless(min)) return this.#tree.counts().ready >= min;
           throw new OpenFailedError({ stats: this.stats(), cause: this.#tree.lastError() });
         };
         const condition = { test, wants: true, resolve, reject };
@@ -580,10 +580,9 @@ export class RoutingPool<R> implements Pool<R> {
   }
 
   /** The tree has ended. If nobody asked for it (its restarts were used up, or somebody stopped it), so does the pool. */
-  #died(): void {
+  #died(reason: ExitReason): void {
     if (this.traffic.phase === "closed") return;
-    const reason = this.#tree.process.reason as Error | string;
-    if (reason !== "normal") emit("pool.died", { pool: this.name, reason });
+    emit("pool.died", { pool: this.name, reason });
     this.#force?.();
     this.#end(this.traffic.closedError());
   }
