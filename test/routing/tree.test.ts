@@ -196,6 +196,40 @@ describe("a connection that is killed", () => {
   );
 
   test(
+    "before it has quite started is put back too, and one that always is does not freeze the program",
+    scene(async (s) => {
+      let doomed = 0;
+      const { connector } = s.server;
+      const open: typeof connector.open = (context) => {
+        if (doomed-- > 0) s.connections.at(-1)?.kill();
+        return connector.open(context);
+      };
+      const pool = await s.start({ size: 1, connector: { ...connector, open } });
+      doomed = 5;
+      await s.until(pool.resize(2));
+      await s.advance(0);
+      expect(pool.stats()).toMatchObject({ size: 2, ready: 2 });
+      expect([s.connections.length, doomed]).toEqual([2, -1]);
+      s.check();
+
+      doomed = Infinity;
+      s.follow(pool.resize(3));
+      await s.settle(); // Would never return.
+      expect([pool.stats().ready, s.runtime.timers]).toEqual([2, 1]);
+      doomed = 0;
+      await s.advance(0);
+      expect(pool.stats()).toMatchObject({ size: 3, ready: 3 });
+      s.check();
+
+      doomed = Infinity;
+      s.follow(pool.resize(4));
+      await s.settle();
+      await s.until(pool.destroy());
+      expect(s.runtime.timers).toBe(0);
+    }),
+  );
+
+  test(
     "by the strategy that has just been told of it is put back too",
     scene(async (s) => {
       let joined = 0;
@@ -236,6 +270,26 @@ describe("a connection that is stopped from outside", () => {
       expect(s.connections[0]).not.toBe(before);
       expect(pool.stats()).toMatchObject({ size: 1, ready: 1, draining: 0 });
       expect(await serves(s)).toBe(true);
+      s.check();
+    }),
+  );
+
+  test(
+    "before it has quite started is filled again once",
+    scene(async (s) => {
+      let doomed = 0;
+      const { connector } = s.server;
+      const open: typeof connector.open = (context) => {
+        if (doomed-- > 0) void s.connections.at(-1)?.stop();
+        return connector.open(context);
+      };
+      const pool = await s.start({ size: 1, connector: { ...connector, open } });
+      const failed = s.events("callback.failed");
+      doomed = 1;
+      await s.until(pool.resize(2));
+      await s.advance(0);
+      expect(pool.stats()).toMatchObject({ size: 2, ready: 2 });
+      expect([s.connections.length, s.server.fit.length, failed]).toEqual([2, 2, []]);
       s.check();
     }),
   );
