@@ -805,6 +805,51 @@ describe("since", () => {
   );
 });
 
+describe("the events of a connection", () => {
+  test(
+    "tell its life, with its pool, its name and its endpoint",
+    bench(async (b) => {
+      const told: unknown[] = [];
+      const named = { pool: "faked", connection: "connection 3", endpoint: "here" };
+      for (const [name] of emitted) b.on(name, (fields) => told.push([name, fields]));
+      b.open = async (nth, resource) => {
+        await new Promise<void>((resolve) => void b.runtime.setTimer(resolve, 30));
+        if (nth === 1) throw new Error("refused");
+        return resource;
+      };
+      const connection = await b.start();
+      await b.runtime.advance(160);
+      const reason = new Error("reset");
+      b.inFlight = 2;
+      b.last().context.lost(reason);
+      await b.runtime.advance(30);
+      connection.drain();
+      connection.quiet();
+      await b.runtime.settle();
+      expect(told).toEqual([
+        ["connection.openFailed", { ...named, attempt: 1, error: new Error("refused"), retryMs: 100 }],
+        ["connection.opened", { ...named, openMs: 30 }],
+        ["connection.lost", { ...named, reason, inFlight: 2 }],
+        ["connection.closed", { ...named, reason }],
+        ["connection.opened", { ...named, openMs: 30 }],
+        ["connection.drained", { ...named, inFlight: 2 }],
+        ["connection.closed", { ...named, reason: "normal" }],
+      ]);
+    }),
+  );
+
+  test(
+    "say of a failure for good that there is no other attempt",
+    bench(async (b) => {
+      b.hooks.isFatal = ({ message }) => message === "no such user";
+      b.open = () => Promise.reject(new Error("no such user"));
+      const failed = b.events("connection.openFailed");
+      await b.start();
+      expect(failed).toMatchObject([{ attempt: 1, retryMs: undefined }]);
+    }),
+  );
+});
+
 describe("the async context of open and close", () => {
   test(
     "is the pool's, never that of whoever caused them",

@@ -46,9 +46,10 @@ describe("a broadcast", () => {
     "runs on every member that is ready, and gives what became of each, in the order of their slots",
     scene(async (s) => {
       const pool = await s.start({ size: 3 });
-      s.server.resources[0]?.lose(); // Its successor registers last, in the first slot.
+      s.server.resources[0]?.goAway(); // Its successor comes last, in the first slot.
       await s.settle();
       expect(s.registered.map(({ slot }) => slot)).toEqual([1, 2, 0]);
+      expect(pool.members().map(({ slot }) => slot)).toEqual([1, 2, 0]);
       const results = await s.until(pool.broadcast(async ({ slot }) => `slot ${slot}`));
       expect(results).toEqual([0, 1, 2].map((slot) => ({ status: "fulfilled", value: `slot ${slot}` })));
       s.check();
@@ -59,11 +60,12 @@ describe("a broadcast", () => {
     "leaves out those that are not ready",
     scene(async (s) => {
       s.server.next("ok", "refuse", "never", "fatal", "ok");
-      const pool = await s.start({ size: 5 });
-      pool.pick({ key: "any" });
-      s.server.fit.find(({ slot }) => slot === 4)?.goAway();
+      const pool = await s.start({ size: 5, strategy: { pick: (members) => members.at(-1)! } });
+      const route = pool.pick();
       s.server.always("never");
+      route.resource.goAway();
       await s.settle();
+      expect(pool.stats()).toMatchObject({ ready: 1, opening: 2, waitingToReopen: 1, fatal: 1, draining: 1 });
       const results = await s.until(pool.broadcast(({ slot }) => slot));
       expect(results).toEqual([{ status: "fulfilled", value: 0 }]);
       s.check();

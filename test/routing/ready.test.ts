@@ -344,6 +344,20 @@ describe("one who waits for a pool to be ready", () => {
   );
 
   test(
+    "is not alone in that: one who picks and finds nobody does so too",
+    scene(async (s) => {
+      s.server.next("refuse", "refuse", "refuse");
+      const pool = await s.start({ size: 1, backoff: { kind: "exponential", minMs: 1_000, maxMs: 60_000 } });
+      await s.advance(3_500);
+      expect(() => pool.pick()).toThrow(expect.objectContaining({ code: "ERR_POOL_NO_MEMBER" }));
+      await s.advance(500);
+      expect(s.server.times).toEqual([0, 1_000, 3_000, 4_000]);
+      expect(pool.pick().resource.fit).toBe(true);
+      s.check();
+    }),
+  );
+
+  test(
     "keeps them coming, one each minMs and no more often, however many wait",
     scene(async (s) => {
       s.server.always("refuse");

@@ -1,8 +1,9 @@
 /** Replacing every connection of a pool in use, without anybody noticing. */
 
 import { describe, expect, test } from "vitest";
+import type { Strategy } from "../../src/index.ts";
 import { type Scene, scene } from "./scene.ts";
-import { after } from "./server.ts";
+import { after, type Resource } from "./server.ts";
 
 /** A caller that would not wait a moment, each millisecond: how many found nobody. */
 async function turnedAway(s: Scene, forMs: number): Promise<number> {
@@ -223,6 +224,19 @@ describe("recycle, and a server that cannot be reached,", () => {
   );
 
   test(
+    "does not knock with all of them at once when it is back",
+    scene(async (s) => {
+      s.server.always("refuse");
+      const pool = await s.start({ size: 3, backoff: { minMs: 60_000, maxMs: 60_000 } });
+      s.server.always(after(100, "ok"));
+      const recycled = s.follow(pool.recycle());
+      await s.advance(300);
+      expect([recycled.outcome, s.server.times]).toEqual(["ok", [0, 0, 0, 0, 100, 200]]);
+      s.check();
+    }),
+  );
+
+  test(
     "does not leave an opening behind",
     scene(async (s) => {
       s.server.always(after(50, "ok", "deaf"));
@@ -378,6 +392,24 @@ describe("recycle while", () => {
       expect(recycled.outcome).toBe("ok");
       expect(s.server.attempts.length).toBe(2);
       expect(pool.stats()).toMatchObject({ size: 1, ready: 1 });
+      s.check();
+    }),
+  );
+
+  test(
+    "the new one asks to go as soon as it has come keeps the old until there is another",
+    scene(async (s) => {
+      const strategy: Strategy<Resource> = {
+        pick: (members) => members[0]!,
+        joined: ({ resource }) => {
+          if (resource.id === 2) resource.goAway();
+        },
+      };
+      const pool = await s.start({ size: 1, strategy });
+      s.server.always(after(20, "ok"));
+      const recycled = s.follow(pool.recycle());
+      expect(await turnedAway(s, 50)).toBe(0);
+      expect([recycled.outcome, s.server.fit.map(({ id }) => id)]).toEqual(["ok", [3]]);
       s.check();
     }),
   );
