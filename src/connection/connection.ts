@@ -122,7 +122,8 @@ export class Connection<R, M> implements HasProcess {
   get state(): ConnectionState {
     switch (this.#state.at) {
       case "connected":
-        return "ready";
+        // Without a registry nobody can find it, and its supervisor is about to stop it for that.
+        return this.#host.registry.process.alive ? "ready" : "draining";
       case "waiting":
         return "waitingToReopen";
       case "closing":
@@ -196,7 +197,8 @@ export class Connection<R, M> implements HasProcess {
     const [state, effects] = step(this.#state, event, given);
     if (state.at !== this.#state.at) this.since = given.now;
     this.#state = state;
-    this.place.memory = state.memory;
+    // Dead, its place is somebody else's, who may have learnt more.
+    if (this.process.alive) this.place.memory = state.memory;
     for (const effect of effects) {
       // One effect may call somebody who kills us. What is left to clean up still is; nothing new is begun.
       if (this.process.alive || effect.do === "dispose" || effect.do === "close") this.#perform(effect);
@@ -337,11 +339,13 @@ export class Connection<R, M> implements HasProcess {
   #enter(resource: R): void {
     const host = this.#host;
     const openMs = host.runtime.now() - this.#openedAt;
-    this.#member = host.enter(this, resource);
+    const member = host.enter(this, resource);
+    if (!this.process.alive) return; // Killed in there.
+    this.#member = member;
     emit("connection.opened", { ...this.#named(), openMs });
     // Without a registry nobody can find us, and our supervisor is about to stop us for that.
     if (!this.process.alive || !host.registry.process.alive) return;
-    this.#registration = host.registry.register(this, readyKey, this.#member);
+    this.#registration = host.registry.register(this, readyKey, member);
   }
 
   #fail(reason: Error | undefined): void {

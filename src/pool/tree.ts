@@ -26,10 +26,10 @@ import {
   newMemory,
   succeeding,
 } from "../connection/index.ts";
-import { asError, PoolwardenError } from "../errors.ts";
+import { asError, PoolwardenError, ProcessError } from "../errors.ts";
 import { type ExitReason, type HasProcess, isClean, type Process } from "../process/index.ts";
 import { Registry } from "../registry/index.ts";
-import type { BackoffOptions, Runtime } from "../runtime/index.ts";
+import type { BackoffOptions, Runtime, Timer } from "../runtime/index.ts";
 import { DynamicSupervisor, Supervisor } from "../supervisor/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
 import type { PoolSnapshot, ProcessTree } from "./contract.ts";
@@ -47,6 +47,8 @@ export class Place<R, M> implements ConnectionPlace {
   leaving = false;
   /** It has been ready at least once. */
   served = false;
+  /** Who was put in its stead, where its pool has replaced it. */
+  successors: Place<R, M>[] = [];
 
   constructor(slot: number, endpoint: Endpoint, memory: Memory) {
     this.slot = slot;
@@ -98,6 +100,7 @@ export class PoolTree<R, M> {
   /** Connections live in the context that the pool was made in, never in a caller's. */
   readonly inContext: <T>(act: () => T) => T = AsyncLocalStorage.snapshot();
   readonly #cleaning = new Set<Promise<void>>();
+  readonly #refills = new Set<Timer>();
   readonly #slots = new Set<number>();
   /** No slot below this is free. */
   #freeFrom = 0;
@@ -125,6 +128,7 @@ export class PoolTree<R, M> {
     tree.#top.process.monitor((reason) => {
       owner.died(reason);
       tree.places.clear();
+      for (const timer of tree.#refills) timer.cancel();
     });
     return tree;
   }
@@ -284,9 +288,22 @@ export class PoolTree<R, M> {
     );
     started.catch((error: unknown) => {
       // When the supervisor has stopped in the meantime, the next one fills all places.
-      if (!connections.stopping)
-        emit("callback.failed", { where: `${this.#options.name}: tree`, error: asError(error) });
+      if (!connections.stopping) this.#notStarted(place, connections, asError(error));
     });
+  }
+
+  /** A connection has died before its supervisor had it, so that nobody puts it back. */
+  #notStarted(place: Place<R, M>, connections: DynamicSupervisor, error: Error): void {
+    const { name, runtime } = this.#options;
+    const reason = error.cause instanceof ProcessError ? error.cause.reason : error.cause;
+    if (isClean(reason as ExitReason)) return; // The place has been filled again already: see `born`.
+    emit("callback.failed", { where: `${name}: tree`, error });
+    // A turn later: one that dies each time must not freeze the program.
+    const timer = runtime.setTimer(() => {
+      this.#refills.delete(timer);
+      if (this.#connections === connections) this.#fill(place);
+    }, 0);
+    this.#refills.add(timer);
   }
 
   #goneIfEmpty(place: Place<R, M>): void {

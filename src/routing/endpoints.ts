@@ -61,6 +61,7 @@ export class EndpointFollower {
   }
 
   stop(): void {
+    if (this.#stopped) return;
     this.#stopped = true;
     this.#grace?.cancel();
     // Not awaited: a source that does not end must not keep the pool from ending.

@@ -55,7 +55,7 @@ import {
   type UseOptions,
   type Work,
 } from "../pool/index.ts";
-import type { Process } from "../process/index.ts";
+import type { ExitReason, Process } from "../process/index.ts";
 import { type BackoffOptions, backoffCheck, type Runtime, systemRuntime } from "../runtime/index.ts";
 import type { ChildSpec } from "../supervisor/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
@@ -332,7 +332,7 @@ export class RoutingPool<R> implements Pool<R> {
     if (this.#tree.counts().ready >= min) return;
     this.#tree.nudge();
     const test = (): boolean => {
-      if (!this.#hopeless()) return this.#tree.counts().ready >= min;
+      if (!this.#hopeless(min)) return this.#tree.counts().ready >= min;
       throw new OpenFailedError({ stats: this.stats(), cause: this.#tree.lastError() });
     };
     const late = (waitedMs: number): Error =>
@@ -440,7 +440,7 @@ export class RoutingPool<R> implements Pool<R> {
         wanted: () => this.#wanted(),
         needed: () => true,
         changed: (place) => this.#changed(place),
-        died: () => this.#died(),
+        died: (reason) => this.#died(reason),
       },
     );
     this.#watch = new Watch<R>({
@@ -497,11 +497,11 @@ export class RoutingPool<R> implements Pool<R> {
    */
   async #replace(place: Place<R, PoolMember<R>>): Promise<void> {
     this.#tree.vacate(place);
-    const { added } = this.#reconcile();
-    const served = (): boolean => added.every((successor) => successor.served || successor.leaving);
+    place.successors = this.#reconcile().added;
+    const served = (): boolean => heirsOf(place).every((heir) => heir.served);
     await this.#conditions.until(() => served() || !isReady(place));
     this.#tree.leave(place);
-    await this.#conditions.until(() => served() || added.some(hasFailed));
+    await this.#conditions.until(() => served() || heirsOf(place).some(hasFailed));
   }
 
   /** Too many of its requests are nobody's: it finishes them, if it can, and somebody else takes its place. */
@@ -527,7 +527,9 @@ export class RoutingPool<R> implements Pool<R> {
 
   #changed(place: Place<R, PoolMember<R>>): void {
     // The server asked it to go (GOAWAY): somebody else takes its place while it finishes.
-    if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) this.#reconcile(place);
+    if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) {
+      place.successors.push(...this.#reconcile(place).added);
+    }
     if (this.traffic.line.size > 0 && this.#hopeless()) this.traffic.refuseAll(() => this.traffic.unavailable());
     this.#conditions.look();
   }
@@ -609,10 +611,9 @@ export class RoutingPool<R> implements Pool<R> {
   }
 
   /** The tree has ended. If nobody asked for it (its restarts were used up, or somebody stopped it), so does the pool. */
-  #died(): void {
+  #died(reason: ExitReason): void {
     if (this.traffic.phase === "closed") return;
-    const reason = this.#tree.process.reason as Error | string;
-    if (reason !== "normal") emit("pool.died", { pool: this.name, reason });
+    emit("pool.died", { pool: this.name, reason });
     this.#force?.();
     this.#end(this.traffic.closedError());
   }
@@ -622,15 +623,10 @@ export class RoutingPool<R> implements Pool<R> {
     return this.traffic.line.size > 0 || this.#conditions.wanted;
   }
 
-  /** Whether every connection has failed for good. */
-  #hopeless(): boolean {
-    let fatal = false;
-    for (const place of this.#tree.places) {
-      const state = stateOf(place);
-      if (state !== "fatal" && state !== "draining") return false;
-      fatal ||= state === "fatal";
-    }
-    return fatal;
+  /** Whether there will never be `min` connections: too many have failed for good. */
+  #hopeless(min: number = 1): boolean {
+    const { size, fatal, draining } = this.#tree.counts();
+    return fatal > 0 && size - fatal - draining < min;
   }
 
   /** Connections the pool should have, up or not. */
@@ -688,6 +684,11 @@ class PickedRoute<R> implements Route<R> {
 
 function isReady<R>(place: Place<R, PoolMember<R>>): boolean {
   return stateOf(place) === "ready";
+}
+
+/** Who stands where this one stood: its successors, or theirs. Nobody, when it has none or they are not wanted any more. */
+function heirsOf<R>(place: Place<R, PoolMember<R>>): Place<R, PoolMember<R>>[] {
+  return place.successors.flatMap((successor) => (successor.leaving ? heirsOf(successor) : [successor]));
 }
 
 /** It has tried to open a connection and not succeeded, so that waiting for it could take long. */

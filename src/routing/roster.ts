@@ -64,13 +64,13 @@ export class Roster<R> {
     this.#owner = owner;
   }
 
-  /** Registered members that are ejected, and wait for their time or their probe. */
+  /** Registered members that get nothing: their time is not over, or their probe is not. */
   get ejected(): number {
-    return this.#ejected.size;
+    return this.#ejected.size - this.#due.size;
   }
 
   isEjected(member: PoolMember<R>): boolean {
-    return this.#ejected.has(member);
+    return this.#ejected.has(member) && !this.#due.has(member);
   }
 
   /** Whether somebody may be chosen. */

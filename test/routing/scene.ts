@@ -46,6 +46,11 @@ export class Work<T = unknown> {
     return this.ran.length > 0;
   }
 
+  /** It goes on; its caller may have given up. */
+  get running(): boolean {
+    return this.#settle !== undefined;
+  }
+
   get resource(): Resource {
     const resource = this.ran.at(-1);
     if (resource === undefined) throw new Error("the work has not begun");
@@ -139,6 +144,14 @@ export class Scene {
     const work = new Work();
     this.works.push(work);
     work.follow(this.pool.use(work.run, options));
+    return work;
+  }
+
+  /** Watches what becomes of a promise that is no caller's: of a resize, a close. Like a work, it must have settled. */
+  follow(promise: Promise<unknown>): Work {
+    const work = new Work();
+    this.works.push(work);
+    work.follow(promise);
     return work;
   }
 

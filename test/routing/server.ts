@@ -26,6 +26,12 @@ export type Manner =
   /** Opened, and asked to go in the same breath. */
   | "goesAway";
 
+/** An opening that takes its time. */
+export function after(ms: number, manner: Manner, deaf?: "deaf"): Opening {
+  // oxlint-disable-next-line unicorn/no-thenable -- read as English, and never awaited
+  return { ms, then: manner, deaf: deaf === "deaf" };
+}
+
 /** How a close goes. */
 export type Closing = "ok" | "throw" | "reject" | "never" | { readonly ms: number };
 
