@@ -43,6 +43,8 @@ const rowOf = new Map(rows.flatMap((places, row) => places.map((place) => [place
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const files = read(root);
+const manifest = JSON.parse(readFileSync(posix.join(root, "package.json"), "utf8")) as Record<string, object>;
+const optionalPeers = new Set(Object.keys(manifest["peerDependenciesMeta"] ?? {}));
 const sources = files.filter(([path]) => path.startsWith("src/"));
 
 describe("imports", () => {
@@ -66,6 +68,7 @@ describe("imports", () => {
     clean(
       layers([
         ["src/registry/registry.ts", `import { Process } from "../process/index.ts";\nimport "./lock.ts";`],
+        ["src/sim/simulate.ts", `import { RoutingPool } from "../routing/index.ts";`],
         ["src/sim/replay.ts", `import { FantaPool } from "../fanta/index.ts";`],
         ["src/cli/main.ts", `import { scenario } from "../sim/index.ts";`],
         ["src/errors.ts", `import type { PoolStats } from "./telemetry/index.ts";`],
@@ -80,6 +83,13 @@ describe("imports", () => {
   });
 
   test("name nothing but Node's own modules besides our files", () => clean(strangers(sources)));
+
+  test("may name an optional peer in the cli, where it is loaded when it is needed", () => {
+    clean(strangers([["src/cli/picture.ts", `const vega = await import("vega");`]]));
+    expect(strangers([["src/cli/picture.ts", `import * as vega from "vega";`]]).wrong).toHaveLength(1);
+    expect(strangers([["src/cli/picture.ts", `import "vega";`]]).wrong).toHaveLength(1);
+    expect(strangers([["src/sim/simulate.ts", `const vega = await import("vega");`]]).wrong).toHaveLength(1);
+  });
 
   test("would be caught naming a package", () => {
     expect(strangers([["src/adapters/redis.ts", `import Redis from "ioredis";`]]).wrong).toHaveLength(1);
@@ -255,9 +265,11 @@ function doors(given: readonly File[]): Finding {
 }
 
 function strangers(given: readonly File[]): Finding {
-  const all = given.flatMap(([path, text]) => imports(text).map((specifier) => ({ path, specifier })));
-  return judge(all, ({ path, specifier }) => {
+  const all = given.flatMap(([path, text]) => imports(text).map((specifier) => ({ path, text, specifier })));
+  return judge(all, ({ path, text, specifier }) => {
     if (specifier.startsWith(".")) return undefined;
+    const later = !new RegExp(`(?:from|import)\\s*["']${specifier}["']`).test(withoutComments(text));
+    if (later && place(path) === "cli" && optionalPeers.has(specifier)) return undefined;
     if (specifier.startsWith("node:") && isBuiltin(specifier)) return undefined;
     return `${path}: ${specifier} is neither a file of ours nor a node: module`;
   });

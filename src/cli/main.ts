@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The command line: `poolwarden demo`, `poolwarden fanta serve`, `poolwarden fanta request`.
+ * The command line: `poolwarden demo`, `poolwarden fanta serve`, `poolwarden fanta request`, `poolwarden simulate`.
  *
  * Each command is a function from its arguments to an exit code. 0: it did what was asked; 1: it ran and found
  * something wrong; 2: it was called wrongly.
@@ -8,6 +8,8 @@
 
 import { demo } from "./demo.ts";
 import { request, serve } from "./fanta.ts";
+import { simulation } from "./simulate.ts";
+import { strategies } from "./strategies.ts";
 import { UsageError } from "./usage.ts";
 
 const usage = `Usage:
@@ -26,6 +28,26 @@ const usage = `Usage:
       SIGTERM: says goodbye to its clients, answers what they have asked, and ends.
   poolwarden fanta request [--port N] [--host H] [--timeout-ms N] TEXT
       Sends one request and prints the response. It may take 5000 ms unless told otherwise.
+  poolwarden simulate [--strategy NAME | --compare NAME,NAME,…] [--svg FILE] [--json] [what is simulated]
+      Which strategy, under what? The real pool over simulated servers, in virtual time: what callers saw, and who
+      was sent what. The same seed gives the same figures everywhere.
+      --strategy    one of ${Object.keys(strategies).join(", ")} (leastUsed)
+      --compare     several of them, on the same requests
+      --members     servers (20)                 --slots     requests that each works on at once (4), or unlimited
+      --weights     of servers, in turn: 1,1,2   --capacity  what a server announces it takes, its line included
+      --service     exponential:MEAN, fixed:MEAN[:SPREAD] (ms), or trace:FILE (exponential:10)
+      --load        work offered, as a share of what all can do (0.7); or --rate, requests a second
+      --clients     callers with a pool each (1) --size      connections of each to each server (1)
+      --seconds     how long requests come (60)  --seed      (1)
+      --timeout-ms  how long callers wait (1000) --calls     how often they call in all when told an error (1)
+      --idempotent  requests may be repeated     --shed      the line turns away who has waited too long
+      --keys        different keys of requests, for rendezvous (0)
+      What goes wrong, several with commas; MEMBER is a number from 0, or all; times without a unit are seconds:
+      --slow    MEMBER:FACTOR[:FROM-TO]          --fail      MEMBER:MS[:PROBABILITY[:FROM-TO]]
+      --spells  FACTOR:MS:SHARE                  --stall     MEMBER:FROM:FOR
+      --crash   MEMBER:FROM:DOWN                 --restart   MEMBER:FROM:DOWN[:EVERY]
+      --svg     draws how latencies are distributed (with the package vega)
+      --json    the result as JSON, and nothing else
 `;
 
 async function main(args: readonly string[]): Promise<number> {
@@ -37,6 +59,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   try {
     if (command === "demo") return await demo(args.slice(1));
+    if (command === "simulate") return await simulation(args.slice(1));
     if (command === "fanta" && subcommand === "serve") return await serve(args.slice(2));
     if (command === "fanta" && subcommand === "request") return await request(args.slice(2));
   } catch (error) {

@@ -75,6 +75,7 @@ export function textFlag({ flags }: Arguments, name: string, otherwise: string):
   return given === "" ? refuse(name, "a text", given) : given;
 }
 
-function refuse(name: string, expected: string, got: string): never {
+/** Says what a flag takes, and what it got. */
+export function refuse(name: string, expected: string, got: string): never {
   throw new UsageError(`--${name} takes ${expected}, got ${got === "" ? "nothing" : JSON.stringify(got)}`);
 }

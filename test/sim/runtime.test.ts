@@ -3,6 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { virtualRuntime } from "../../src/sim/index.ts";
+import { Virtual } from "../../src/sim/runtime.ts";
 import { alive } from "./garbage.ts";
 
 describe("the virtual clock", () => {
@@ -189,6 +190,90 @@ describe("until", () => {
     tick();
     await expect(runtime.until(new Promise(() => undefined))).rejects.toThrow(/86400000 ms have passed/);
     await expect(runtime.until(new Promise(() => undefined), { limitMs: 5 })).rejects.toThrow(/ 5 ms have passed/);
+  });
+});
+
+describe("drive", () => {
+  /** Timers that set timers, with promises and awaits hanging on each, all of which may do the same. */
+  function program(runtime: Virtual, log: string[]): void {
+    let left = 400;
+    const act = (name: string): void => {
+      log.push(`${name} at ${runtime.now()}`);
+      if (left-- <= 0) return;
+      const roll = runtime.random();
+      if (roll < 0.4) runtime.setTimer(() => act(`${name}t`), Math.floor(runtime.random() * 4));
+      if (roll > 0.3 && roll < 0.6) void Promise.resolve().then(() => act(`${name}p`));
+      if (roll > 0.6) {
+        void (async () => {
+          for (let hop = 0; hop < 5; hop++) await Promise.resolve();
+          act(`${name}a`);
+          await new Promise<void>((resolve) => void runtime.setTimer(resolve, 1));
+          act(`${name}b`);
+        })();
+      }
+    };
+    for (let at = 0; at < 5; at++) runtime.setTimer(() => act(String(at)), at);
+  }
+
+  test("runs between two timers just what advance does, in the same order", () =>
+    fc.assert(
+      fc.asyncProperty(fc.nat(), async (seed) => {
+        const [slow, quick] = [new Virtual(seed, 0), new Virtual(seed, 0)];
+        const [expected, log]: [string[], string[]] = [[], []];
+        program(slow, expected);
+        await slow.advance(1_000);
+        program(quick, log);
+        await quick.drive(() => false, 1_000);
+        expect(log).toEqual(expected);
+        expect(log.length).toBeGreaterThan(5);
+      }),
+      { numRuns: 50 },
+    ));
+
+  test("runs all ticks before the next timer, too, and the promises that they set off", async () => {
+    const runtime = new Virtual(1, 0);
+    const order: string[] = [];
+    for (const name of ["a", "b"]) {
+      runtime.setTimer(() => {
+        order.push(name);
+        process.nextTick(() => {
+          order.push(`tick of ${name}`);
+          void Promise.resolve().then(() => process.nextTick(() => order.push(`last of ${name}`)));
+        });
+      }, 1);
+    }
+    await runtime.drive(() => false, 1);
+    expect(order).toEqual(["a", "tick of a", "last of a", "b", "tick of b", "last of b"]);
+  });
+
+  test("ends as soon as it is done, when no timer is left, and at its limit, with the clock where it then is", async () => {
+    const runtime = new Virtual(1, 0);
+    let ticks = 0;
+    const tick = (): void => {
+      if (++ticks < 1_000) runtime.setTimer(tick, 10);
+    };
+    tick();
+    await runtime.drive(() => ticks === 5, Infinity);
+    expect([ticks, runtime.now()]).toEqual([5, 40]);
+    await runtime.drive(() => false, 100);
+    expect([ticks, runtime.now()]).toEqual([15, 140]);
+    await runtime.drive(() => false, Infinity);
+    expect([ticks, runtime.timers, runtime.now()]).toEqual([1_000, 0, 9_990]);
+  });
+
+  test("rejects with what a timer throws, and can go on", async () => {
+    const runtime = new Virtual(1, 0);
+    let ran = false;
+    runtime.setTimer(() => {
+      throw new Error("broken");
+    }, 10);
+    runtime.setTimer(() => {
+      ran = true;
+    }, 10);
+    await expect(runtime.drive(() => false, 100)).rejects.toThrow("broken");
+    expect(ran).toBe(false);
+    await runtime.drive(() => false, 100);
+    expect(ran).toBe(true);
   });
 });
 
