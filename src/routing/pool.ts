@@ -21,7 +21,7 @@ import {
   type EndpointSource,
   type ConnectionState,
 } from "../connection/index.ts";
-import { AcquireTimeoutError, ConnectionLostError, OpenFailedError, PoolwardenError } from "../errors.ts";
+import { AcquireTimeoutError, ConnectionLostError, PoolwardenError } from "../errors.ts";
 import {
   type Checks,
   callback,
@@ -168,6 +168,8 @@ export class RoutingPool<R> implements Pool<R> {
   #closing: Promise<CloseReport> | undefined;
   #destroying: Promise<void> | undefined;
   #force: (() => void) | undefined;
+  /** What `destroy` was called with. */
+  #endReason: Error | undefined;
   #follower: EndpointFollower | undefined;
 
   /**
@@ -319,7 +321,7 @@ export class RoutingPool<R> implements Pool<R> {
         if (signal !== undefined) watchAbort(signal, watching);
         const test = (): boolean => {
           if (!this.#hopeless()) return this.#tree.counts().ready >= min;
-          throw new OpenFailedError({ stats: this.stats(), cause: this.#tree.lastError() });
+          throw this.traffic.openFailedError(this.#runtime.now() - startedAt);
         };
         const condition = { test, wants: true, resolve, reject };
         end = () => {
@@ -498,7 +500,8 @@ export class RoutingPool<R> implements Pool<R> {
   #changed(place: Place<R, PoolMember<R>>): void {
     // The server asked it to go (GOAWAY): somebody else takes its place while it finishes.
     if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) this.#reconcile(place);
-    if (this.traffic.line.size > 0 && this.#hopeless()) this.traffic.refuseAll(() => this.traffic.unavailable());
+    if (this.traffic.line.size > 0 && this.#hopeless())
+      this.traffic.refuseAll((waitedMs) => this.traffic.openFailedError(waitedMs));
     this.#look();
   }
 
@@ -552,6 +555,7 @@ export class RoutingPool<R> implements Pool<R> {
   async #destroy(reason: Error | undefined): Promise<void> {
     const { traffic } = this;
     const aborted = traffic.calls;
+    this.#endReason = reason;
     traffic.endError = reason ?? traffic.closedError();
     this.#force?.();
     this.#endCalls(traffic.endError);
@@ -570,7 +574,7 @@ export class RoutingPool<R> implements Pool<R> {
     const { traffic } = this;
     traffic.phase = "closed";
     traffic.endError ??= error;
-    traffic.refuseAll(() => error);
+    traffic.refuseAll((waitedMs) => this.#endReason ?? traffic.closedError(waitedMs));
     for (const member of this.#members()) for (const call of callsOn(member)) call.aborted(error);
     for (const condition of this.#conditions) condition.reject(error);
     this.#conditions.clear();

@@ -286,16 +286,19 @@ export class Traffic<R> {
     }
   }
 
-  closedError(): ClosedError {
-    return new ClosedError({ stats: this.#owner.stats() });
+  closedError(waitedMs?: number): ClosedError {
+    return new ClosedError({ stats: this.#owner.stats(), waitedMs });
+  }
+
+  openFailedError(waitedMs: number | undefined): OpenFailedError {
+    return new OpenFailedError({ stats: this.#owner.stats(), waitedMs, cause: this.#owner.lastError() });
   }
 
   /** Why nobody can be had at once. */
   unavailable(): BusyError | NoMemberError | OpenFailedError {
-    const stats = this.#owner.stats();
-    const cause = this.#owner.lastError();
-    if (this.#registered > 0) return new BusyError({ stats });
-    return this.#owner.hopeless() ? new OpenFailedError({ stats, cause }) : new NoMemberError({ stats, cause });
+    if (this.#registered > 0) return new BusyError({ stats: this.#owner.stats() });
+    if (this.#owner.hopeless()) return this.openFailedError(undefined);
+    return new NoMemberError({ stats: this.#owner.stats(), cause: this.#owner.lastError() });
   }
 
   #whyNot(ticket: Ticket<R>, waitMs: number, again: boolean): Error | undefined {
