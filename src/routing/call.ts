@@ -47,7 +47,6 @@ class Detour<R> extends Ticket<R> {
   readonly #call: { run(member: PoolMember<R>): void; refused(error: unknown): void };
   /** All attempts and waits share the first deadline. */
   readonly giveUpAt: number;
-  lastError: unknown = undefined;
   /** The caller's async context, where somebody else may have to start the work again. */
   inContext: (<V>(act: () => V) => V) | undefined = undefined;
   #grant: ((member: PoolMember<R>) => void) | undefined = undefined;

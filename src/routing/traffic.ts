@@ -32,6 +32,8 @@ export abstract class Ticket<R> extends Waiter {
   readonly traffic: Traffic<R>;
   /** Members it has been on already: others are preferred. */
   tried: PoolMember<R>[] | undefined = undefined;
+  /** What its last attempt ended in. That is the answer when nobody is to be had for another: it may have been done. */
+  lastError: unknown = undefined;
   request: RouteRequest = anyone;
 
   constructor(traffic: Traffic<R>) {
@@ -211,8 +213,7 @@ export class Traffic<R> {
       waitedMs,
       cause: open ? this.#owner.lastError() : undefined,
     });
-    this.#tellRefused(error.code, waitedMs);
-    ticket.refused(error);
+    this.#answer(ticket, error, waitedMs);
   }
 
   /**
@@ -314,9 +315,17 @@ export class Traffic<R> {
 
   #refuse(ticket: Ticket<R>, error: unknown, waitedMs: number): void {
     this.totals.rejected++;
-    const { code } = error as { code?: unknown };
+    this.#answer(ticket, error, waitedMs);
+  }
+
+  /** Nobody was to be had. */
+  #answer(ticket: Ticket<R>, error: unknown, waitedMs: number): void {
+    const before = this.phase === "closed" ? undefined : ticket.lastError;
+    if (before !== undefined) this.totals.failed++;
+    const answer = before ?? error;
+    const { code } = answer as { code?: unknown };
     this.#tellRefused(typeof code === "string" ? code : "ABORTED", waitedMs);
-    ticket.refused(error);
+    ticket.refused(answer);
   }
 
   #pick(members: readonly PoolMember<R>[], request: RouteRequest): PoolMember<R> {
@@ -366,8 +375,8 @@ export class Traffic<R> {
     member.index = this.#available.push(member) - 1;
     while (this.line.size > 0 && this.#available.length > 0) {
       const ticket = this.line.next() as Ticket<R>;
-      const granted = ticket.tried === undefined ? this.admit(ticket.request) : this.admitElsewhere(ticket);
-      ticket.granted(granted as PoolMember<R>);
+      // Where it has been does not matter: nobody else has room, or it would not have had to wait.
+      ticket.granted(this.admit(ticket.request) as PoolMember<R>);
     }
   }
 
