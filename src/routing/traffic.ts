@@ -101,9 +101,9 @@ export class Traffic<R> {
   /** Called when the last call has settled. */
   onIdle: (() => void) | undefined = undefined;
   readonly line: Line<Ticket<R>>;
-  /** Those with room, in no order. */
+  readonly #registered = new Set<PoolMember<R>>();
+  /** Those of them with room, in no order. */
   readonly #available: PoolMember<R>[] = [];
-  #registered = 0;
   readonly #strategy: Strategy<R>;
   readonly #connector: Connector<R>;
   readonly #owner: TrafficOwner;
@@ -207,7 +207,7 @@ export class Traffic<R> {
     this.totals.timedOut++;
     const waitedMs = this.runtime.now() - ticket.joinedAt;
     const stats = this.#owner.stats();
-    const open = this.#registered === 0;
+    const open = this.#registered.size === 0;
     const error = new AcquireTimeoutError(open ? "open" : "queue", {
       stats,
       waitedMs,
@@ -233,9 +233,11 @@ export class Traffic<R> {
   isFailure(error: unknown): boolean {
     if (this.#connector.isFailure === undefined) return true;
     try {
-      return this.#connector.isFailure(error) !== false;
+      const verdict: unknown = this.#connector.isFailure(error);
+      this.#listenTo("isFailure", verdict);
+      return verdict !== false;
     } catch (thrown) {
-      emit("callback.failed", { where: `${this.name}: isFailure`, error: asError(thrown) });
+      this.#callbackFailed("isFailure", thrown);
       return true;
     }
   }
@@ -251,7 +253,7 @@ export class Traffic<R> {
 
   joined(member: PoolMember<R>): void {
     member.registered = true;
-    this.#registered++;
+    this.#registered.add(member);
     this.#tell("joined", () => this.#strategy.joined?.(member)); // Before anything can be routed there.
     this.readCapacity(member);
   }
@@ -259,8 +261,8 @@ export class Traffic<R> {
   left(member: PoolMember<R>): void {
     if (!member.registered) return;
     member.registered = false;
-    this.#registered--;
     this.#fill(member);
+    this.#registered.delete(member);
     this.#tell("left", () => this.#strategy.left?.(member));
   }
 
@@ -297,14 +299,14 @@ export class Traffic<R> {
 
   /** Why nobody can be had at once. */
   unavailable(): BusyError | NoMemberError | OpenFailedError {
-    if (this.#registered > 0) return new BusyError({ stats: this.#owner.stats() });
+    if (this.#registered.size > 0) return new BusyError({ stats: this.#owner.stats() });
     if (this.#owner.hopeless()) return this.openFailedError(undefined);
     return new NoMemberError({ stats: this.#owner.stats(), cause: this.#owner.lastError() });
   }
 
   #whyNot(ticket: Ticket<R>, waitMs: number, again: boolean): Error | undefined {
     if (this.phase === "closed") return this.endError ?? this.closedError();
-    if (this.#registered === 0 && this.#owner.hopeless()) return this.unavailable();
+    if (this.#registered.size === 0 && this.#owner.hopeless()) return this.unavailable();
     if (waitMs <= 0) return this.unavailable();
     if (again) this.line.comeBack(ticket, this.runtime.now(), waitMs);
     else if (!this.line.join(ticket, this.runtime.now(), waitMs)) {
@@ -329,24 +331,31 @@ export class Traffic<R> {
   }
 
   #pick(members: readonly PoolMember<R>[], request: RouteRequest): PoolMember<R> {
+    const available = this.#available;
+    const count = available.length;
+    const first = members[0] as PoolMember<R>;
     try {
       const member = this.#strategy.pick(members, request) as PoolMember<R>;
       // Its own member, with room: whatever a strategy of the user's may come up with.
-      if (this.#available[member.index] === member && (members === this.#available || members.includes(member))) {
-        return member;
-      }
-      if (this.#isOneOf(members, member)) return member;
+      const inPlace = available.length === count && available[member.index] === member;
+      if (inPlace && (members === available || members.includes(member))) return member;
+      this.#putInOrder();
+      if (members.includes(member)) return member;
+      this.#listenTo("strategy.pick", member);
       throw new OptionError("Strategy.pick", "one of the members it was given", member);
     } catch (thrown) {
-      this.#hookFailed("pick", thrown);
-      return members[0] as PoolMember<R>;
+      this.#putInOrder();
+      this.#callbackFailed("strategy.pick", thrown);
+      return first;
     }
   }
 
-  /** A strategy may have sorted what it was shown. That must not harm us: everyone gets its right index back. */
-  #isOneOf(members: readonly PoolMember<R>[], member: PoolMember<R>): boolean {
-    for (const [at, each] of this.#available.entries()) each.index = at;
-    return members.includes(member);
+  /** A strategy may have sorted what it was shown, or taken some out. That must not harm us: all are put back. */
+  #putInOrder(): void {
+    this.#available.length = 0;
+    for (const member of this.#registered) {
+      if (member.index >= 0) member.index = this.#available.push(member) - 1;
+    }
   }
 
   #start(member: PoolMember<R>): void {
@@ -364,10 +373,9 @@ export class Traffic<R> {
     outcome.durationMs = startedAt === -Infinity ? 0 : outcome.endedAt - startedAt;
     outcome.error = error;
     try {
-      const result: unknown = strategy.finished(member, outcome as Outcome);
-      if (result instanceof Promise) this.#listenTo("finished", result);
+      this.#listenTo("strategy.finished", strategy.finished(member, outcome as Outcome));
     } catch (thrown) {
-      this.#hookFailed("finished", thrown);
+      this.#callbackFailed("strategy.finished", thrown);
     }
   }
 
@@ -383,7 +391,7 @@ export class Traffic<R> {
   /** Takes a member out of those with room: the last one moves to its place. */
   #fill(member: PoolMember<R>): void {
     if (member.index < 0) return;
-    if (this.#available[member.index] !== member) this.#isOneOf(this.#available, member);
+    if (this.#available[member.index] !== member) this.#putInOrder();
     const at = member.index;
     member.index = -1;
     const last = this.#available.pop() as PoolMember<R>;
@@ -395,31 +403,32 @@ export class Traffic<R> {
   #capacityOf(member: PoolMember<R>): number {
     if (this.#connector.capacity === undefined) return Infinity;
     try {
-      const capacity = this.#connector.capacity(member.resource);
+      const capacity: unknown = this.#connector.capacity(member.resource);
       if (typeof capacity === "number" && capacity >= 0) return capacity;
+      this.#listenTo("capacity", capacity);
       throw new OptionError("Connector.capacity: result", "0 or more", capacity);
     } catch (thrown) {
       // Unknown is not unlimited: one at a time cannot be wrong for any resource.
-      emit("callback.failed", { where: `${this.name}: capacity`, error: asError(thrown) });
+      this.#callbackFailed("capacity", thrown);
       return 1;
     }
   }
 
   #tell(hook: string, call: () => unknown): void {
     try {
-      const result = call();
-      if (result instanceof Promise) this.#listenTo(hook, result);
+      this.#listenTo(`strategy.${hook}`, call());
     } catch (thrown) {
-      this.#hookFailed(hook, thrown);
+      this.#callbackFailed(`strategy.${hook}`, thrown);
     }
   }
 
-  #listenTo(hook: string, result: Promise<unknown>): void {
-    result.catch((thrown: unknown) => this.#hookFailed(hook, thrown));
+  /** A callback that is none of those we wait for may be async all the same. Its rejection is not to end the program. */
+  #listenTo(which: string, result: unknown): void {
+    if (result instanceof Promise) result.catch((thrown: unknown) => this.#callbackFailed(which, thrown));
   }
 
-  #hookFailed(hook: string, thrown: unknown): void {
-    emit("callback.failed", { where: `${this.name}: strategy.${hook}`, error: asError(thrown) });
+  #callbackFailed(which: string, thrown: unknown): void {
+    emit("callback.failed", { where: `${this.name}: ${which}`, error: asError(thrown) });
   }
 
   #tellRefused(code: string, waitedMs: number): void {

@@ -674,6 +674,7 @@ describe("an error that retrying cannot mend", () => {
         throw new Error("isFatal is broken");
       },
     ],
+    ["rejects", () => Promise.reject(new Error("isFatal is broken"))],
   ])("is any other error when isFatal itself %s, which is an event", (_, isFatal) =>
     scene(async (s) => {
       const failed = s.events("callback.failed");
