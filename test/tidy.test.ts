@@ -77,7 +77,18 @@ describe("imports", () => {
   test("would be caught going past an index.ts", () => {
     expect(doors([["src/registry/registry.ts", `import { Exit } from "../process/exit.ts";`]]).wrong).toHaveLength(1);
     expect(doors([["src/index.ts", `export { Exit } from "./process/exit.ts";`]]).wrong).toHaveLength(1);
+    expect(doors([["src/fanta/pool.ts", `import "../routing/strategies/index.ts";`]]).wrong).toHaveLength(1);
+    expect(doors([["src/routing/pool.ts", `import "./strategies/weighted.ts";`]]).wrong).toHaveLength(1);
   });
+
+  test("may go in and out of a folder inside their own", () =>
+    clean(
+      doors([
+        ["src/routing/index.ts", `export { weighted } from "./strategies/index.ts";`],
+        ["src/routing/strategies/weighted.ts", `import { random } from "../strategy.ts";`],
+        ["src/routing/strategies/weighted.ts", `import { Dice } from "../../runtime/index.ts";`],
+      ]),
+    ));
 
   test("name nothing but Node's own modules besides our files", () => clean(strangers(sources)));
 
@@ -247,9 +258,12 @@ function layers(given: readonly File[]): Finding {
 
 function doors(given: readonly File[]): Finding {
   return judge(relativeImports(given), ({ from, to, specifier }) => {
-    const target = place(to);
-    const door = target.endsWith(".ts") ? `src/${target}` : `src/${target}/index.ts`;
-    return place(from) === target || to === door ? undefined : `${from}: ${specifier} goes past ${door}`;
+    // The outermost folder that is entered. Who is in it already, or wants a file that stands next to it, enters none.
+    const names = posix.dirname(to).split("/");
+    const folders = names.map((_, depth) => names.slice(0, depth + 1).join("/"));
+    const entered = folders.find((folder) => !from.startsWith(`${folder}/`));
+    if (entered === undefined || to === `${entered}/index.ts`) return undefined;
+    return `${from}: ${specifier} goes past ${entered}/index.ts`;
   });
 }
 
