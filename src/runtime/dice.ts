@@ -36,6 +36,12 @@ export class Dice {
     return Math.floor(((this.#next() >>> 0) / 2 ** 32) * sides);
   }
 
+  /** The same for one that is not `other`: of two or more sides. */
+  another(sides: number, other: number): number {
+    const side = this.below(sides - 1);
+    return side < other ? side : side + 1;
+  }
+
   /** A number in [0, 1). */
   fraction(): number {
     return this.#thrower === undefined ? (this.#next() >>> 0) / 2 ** 32 : this.#thrower.random();
