@@ -66,7 +66,9 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
   #state: State = "open";
   /** Requests in flight that somebody waits for. While there are any, the program must not end. */
   #waiting = 0;
+  /** Pongs that wait for the socket to take them, and the batch that the last of them leaves with. */
   #pongBytes = 0;
+  #pongBatch = 0;
   #probe: Timer | undefined;
   #finishTimer: Timer | undefined;
   #why: Error | undefined;
@@ -222,7 +224,7 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
   }
 
   drained(): void {
-    this.#pongBytes = 0;
+    // A busy connection has no such moment, so nothing here waits for one.
   }
 
   closed(): void {
@@ -261,6 +263,8 @@ export class Link<Out, In> implements ChannelUser, codec.FrameSink {
   }
 
   #pinged(id: number, bytes: Buffer, start: number, end: number): void {
+    if (this.#pongBatch <= this.#writer.handed) this.#pongBytes = 0;
+    this.#pongBatch = this.#writer.batch;
     this.#pongBytes += codec.headerBytes + (end - start);
     if (this.#pongBytes > this.#maxFrameBytes + unreadPongBytes) {
       throw codec.protocolError("The server sends pings and does not read the pongs.");

@@ -11,7 +11,7 @@
  *
  * So an answer that comes twice, or late, or to an id that was never given out, finds that slot in another generation
  * and is recognised; it never reaches the slot's next holder. Slots are given out in the order in which they became
- * free, the longest free first: an id comes back only after 4,095 times as many requests as there are slots, a
+ * free, the longest free first: an id comes back only after 4,095 times as many requests as there are free slots, a
  * million with the first 256.
  *
  * Promised: O(1) to take, find and free. Memory grows with the most that were ever in flight at once, and stays.

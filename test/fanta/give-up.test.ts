@@ -6,7 +6,7 @@
 import { getEventListeners } from "node:events";
 import { describe, expect, test } from "vitest";
 import { turn, turns, until } from "../multiplex/turns.ts";
-import { type Scene, scene } from "./client.ts";
+import { type Scene, scene, sceneOf } from "./client.ts";
 import { cancel, data, error, type Frame, frame, ping } from "./frames.ts";
 
 const idOf = (frames: readonly Frame[], n = 0): number => frames[n]?.id as number;
@@ -105,6 +105,13 @@ describe("a caller that gives up", () => {
       expect(other.told).toEqual(["released", "answered done"]);
       await s.roundTrip();
       expect(s.frames.map(({ kind }) => kind)).toEqual([data, ping]);
+      const elsewhere = await sceneOf();
+      const theirs = elsewhere.send("y");
+      s.fanta.abandon(theirs, new Error("not mine"));
+      expect(theirs.told).toEqual([]);
+      await s.roundTrip();
+      expect(s.frames.map(({ kind }) => kind)).toEqual([data, ping, ping]);
+      await elsewhere.end();
     }),
   );
 
@@ -144,6 +151,19 @@ describe("a caller that gives up", () => {
       expect(getEventListeners(signal, "abort")).toEqual([]);
     })();
   });
+
+  test(
+    "leaves nothing on its signal when its request is refused here",
+    scene(
+      async (s) => {
+        const { signal } = new AbortController();
+        expect(await s.ask("too large", { signal }).outcome).toMatchObject({ error: { code: "ERR_FANTA_TOO_LARGE" } });
+        expect(await s.ask("\uD800", { signal }).outcome).toMatchObject({ error: { code: "ERR_FANTA_CODEC" } });
+        expect(getEventListeners(signal, "abort")).toEqual([]);
+      },
+      { maxFrameBytes: 10 },
+    ),
+  );
 
   test(
     "and whose connection is gone before the answer is released once",

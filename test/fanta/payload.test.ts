@@ -130,6 +130,21 @@ describe("binary", () => {
     );
   });
 
+  test("of exactly maxFrameBytes - 5 passes, both ways; one byte more is refused here, or by the server", async () => {
+    const limited = { codec: binary, maxFrameBytes: 100 };
+    const server = await FantaServer.listen({
+      ...limited,
+      handler: (request) => new Uint8Array(request[0] as number),
+    });
+    const fanta = await FantaTCP.connect({ ...limited, host: "127.0.0.1", port: server.port });
+    open.push(server as never, fanta as never);
+    const large = new Uint8Array(95).fill(95);
+    expect(await fanta.request(large)).toEqual(new Uint8Array(95));
+    expect(await failure(fanta.request(new Uint8Array(96)))).toMatchObject({ code: "ERR_FANTA_TOO_LARGE" });
+    expect(await failure(fanta.request(Uint8Array.of(96)))).toMatchObject({ code: "ERR_FANTA_RESPONSE" });
+    expect(await fanta.request(large)).toEqual(new Uint8Array(95));
+  });
+
   test("is taken at once: what is changed after the call is not sent", async () => {
     const fanta = await echo(binary);
     const payload = Uint8Array.of(1, 2, 3);

@@ -219,6 +219,35 @@ describe("a ping of the server's", () => {
     ),
   );
 
+  test(
+    "is answered for as long as pongs leave, although the connection never has a moment's rest",
+    scene(
+      async (s) => {
+        // Requests stand in line behind the sockets all the time, so there is always more to write.
+        const request = "r".repeat(1_900_000);
+        const backlog = 10_000_000;
+        let asked = 0;
+        const keepBusy = (): void => {
+          for (; asked * request.length < s.far.length + backlog; asked++) s.send(request);
+        };
+        const payload = "p".repeat(1_900_000);
+        for (let n = 0; n < 6 && s.fanta.open; n++) {
+          s.far.send(frame(n, ping, payload));
+          const { length } = s.far;
+          await until("a round of requests has come", () => {
+            keepBusy();
+            return !s.fanta.open || s.far.length > length + backlog;
+          });
+        }
+        expect(s.fanta.process.reason).toBeUndefined();
+        const total = asked * (request.length + 9) + 6 * (payload.length + 9);
+        await until("all has come", () => s.far.length === total);
+        expect(s.frames.filter(({ kind }) => kind === pong).map(({ id }) => id)).toEqual([0, 1, 2, 3, 4, 5]);
+      },
+      { maxFrameBytes: 2_000_000 },
+    ),
+  );
+
   test("ends the connection when it comes for ever and the pongs are not read", async () => {
     using failures = heard("fanta.protocolFailed");
     await scene(

@@ -179,10 +179,25 @@ describe("a request", () => {
       async (h) => {
         const client = await h.client();
         client.send(Buffer.concat([frame(7, data, "a"), frame(7, data, "b")]));
-        client.send(frame(7, data, "c"));
-        expect(await all(client)).toEqual([says(7, "a"), says(7, "b"), says(7, "c")]);
+        for (const [n, request] of ["later", "never", "later", "c"].entries()) {
+          client.send(frame(7, data, request));
+          await hears(client, n + 3);
+        }
+        expect((await all(client)).map(({ id, text: said }) => `${id} ${said}`)).toEqual([
+          "7 a",
+          "7 b",
+          "7 later",
+          "7 refused",
+          "7 later",
+          "7 c",
+        ]);
       },
-      { handler: (request) => request },
+      {
+        handler: (request) => {
+          if (request === "never") return Promise.reject(new Error("refused"));
+          return request === "later" ? Promise.resolve(request) : request;
+        },
+      },
     ),
   );
 });
@@ -422,6 +437,8 @@ describe("a cancel", () => {
   );
 });
 
+let answered = false;
+
 describe("a client that is gone", () => {
   const ways: [string, (client: Far) => void, string][] = [
     ["has closed", (client) => client.socket.end(), "the client has closed the connection"],
@@ -464,22 +481,55 @@ describe("a client that is gone", () => {
     },
   );
 
+  test.each([
+    ["small, in the turn of the end", 1],
+    ["large", 100_000],
+    ["larger than its socket holds", tooManyBytes],
+  ])("and had been answered before it closed gets those answers, and then the end (%s)", async (_, length) => {
+    await host(
+      async (h) => {
+        const client = await h.client();
+        client.socket.pause();
+        client.socket.end(frame(1, data, `${length}`));
+        await until("the server knows", () => answered);
+        answered = false;
+        await turns(100);
+        client.socket.resume();
+        await until("the end has come", () => client.ended);
+        expect({ length: client.length, error: client.error }).toEqual({ length: 9 + length, error: undefined });
+      },
+      {
+        maxFrameBytes: 2 * tooManyBytes,
+        handler: (request) => {
+          answered = true;
+          return "y".repeat(Number(request));
+        },
+      },
+    )();
+  });
+
   test(
-    "and had been answered before it closed gets those answers, and then the end",
+    "and had been answered while an earlier answer was still leaving gets both",
     host(
       async (h) => {
         const client = await h.client();
-        const word = "y".repeat(100_000);
-        client.socket.end(Buffer.concat([1, 2, 3].map((id) => frame(id, data, word))));
-        await until("the end has come", () => client.ended);
+        client.socket.pause();
+        client.send(Buffer.concat([frame(1, data, "a"), frame(2, data, "b")]));
+        await h.shows(2);
+        h.shown[0]?.answer("y".repeat(tooManyBytes));
+        await turns(20);
+        h.shown[1]?.answer("behind it");
+        await turn();
+        client.socket.end();
+        await turns(100);
+        client.socket.resume();
+        await until("the end has come", () => client.ended || client.closed);
         expect(framesAt(client).map(({ id, text: said }) => [id, said.length])).toEqual([
-          [1, 100_000],
-          [2, 100_000],
-          [3, 100_000],
+          [1, tooManyBytes],
+          [2, "behind it".length],
         ]);
-        expect(client.error).toBeUndefined();
       },
-      { handler: (request) => request },
+      { maxFrameBytes: 2 * tooManyBytes },
     ),
   );
 
@@ -787,8 +837,6 @@ describe("close", () => {
       await cutOff(client);
     }),
   );
-
-  let answered = false;
 
   test(
     "cuts off one who does not read its answers",

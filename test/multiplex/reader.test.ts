@@ -110,7 +110,7 @@ describe("a reader", () => {
 
   test("hands on the same frames wherever it is stopped and whenever it goes on, and none while it is stopped", () => {
     const plan = fc.array(
-      fc.record({ after: fc.integer({ min: 1, max: 4 }), pieces: fc.integer({ min: 0, max: 3 }) }),
+      fc.record({ after: fc.integer({ min: 1, max: 4 }), pieces: fc.nat(3), resumed: fc.boolean() }),
       {
         minLength: 1,
         maxLength: 10,
@@ -122,16 +122,15 @@ describe("a reader", () => {
         const reader = new Reader(collector);
         let at = 0;
         let missed = 0;
-        const arm = (): void => {
-          collector.stopAfter = (stops[at++ % stops.length] as { after: number }).after;
-        };
-        const goOn = (): void => {
+        const stop = (): (typeof stops)[number] => stops[at % stops.length] as (typeof stops)[number];
+        const goOn = (resumed: boolean): void => {
+          at++;
           missed = 0;
           collector.stopped = false;
-          arm();
-          reader.resume();
+          collector.stopAfter = stop().after;
+          if (resumed) reader.resume(); // Else the next piece goes on.
         };
-        arm();
+        collector.stopAfter = stop().after;
         let came = 0;
         for (const piece of cut(encoded(frames), sizes)) {
           const had = collector.frames.length;
@@ -141,9 +140,10 @@ describe("a reader", () => {
           if (wasStopped) expect(collector.frames).toHaveLength(had);
           const handed = encoded(collector.frames).length;
           expect(reader.keptBytes).toBe(came - handed);
-          if (collector.stopped && missed++ >= (stops[at % stops.length] as { pieces: number }).pieces) goOn();
+          if (collector.stopped && missed++ >= stop().pieces) goOn(stop().resumed);
         }
-        while (collector.stopped) goOn();
+        goOn(true);
+        while (collector.stopped) goOn(true);
         expect(collector.frames).toEqual(frames);
         expect(reader.keptBytes).toBe(0);
       }),

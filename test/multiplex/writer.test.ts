@@ -283,6 +283,7 @@ describe("stop", () => {
     const { socket, writer } = writerOf();
     put(writer, "x");
     writer.stop();
+    put(writer, "y");
     await turn();
     expect(socket.writes).toEqual([]);
   });
