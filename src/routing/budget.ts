@@ -33,8 +33,10 @@ export class RetryBudget {
   withdraw(now: number): boolean {
     const { all: requests, some: retries, someLately } = this.#tally.upTo(now);
     const share = retries + 1 <= requests * this.#fraction;
-    // A bucket of the tally is a second.
-    const floor = this.#fraction > 0 && someLately < leastPerSecond;
+    // A bucket of the tally is a second. Who has had as many as that in the window already has had its floor: else each
+    // second's would come on top of the share.
+    const poor = retries < (leastPerSecond * windowMs) / 1_000;
+    const floor = this.#fraction > 0 && poor && someLately < leastPerSecond;
     if (!share && !floor) return false;
     this.#tally.addSome(now);
     return true;

@@ -59,8 +59,8 @@ describe("the budget", () => {
     const busy = budget();
     deposit(busy, 1_000, 0);
     expect(allowed(busy, 500)).toBe(100);
-    // The share is used up: what is left is the ten a second.
-    for (let second = 1; second <= 9; second++) expect(allowed(busy, second * 1_000)).toBe(10);
+    // The share is used up, and it was as much as ten a second.
+    for (let second = 1; second <= 9; second++) expect(allowed(busy, second * 1_000)).toBe(0);
     expect(allowed(busy, 10_000)).toBe(10);
     expect(allowed(paid(1_000), 9_999)).toBe(100);
     expect(allowed(paid(1_000), 10_000)).toBe(10);
