@@ -623,6 +623,19 @@ describe("a close", () => {
   );
 
   test(
+    "keeps the program alive until it is done, or its time is over",
+    bench(async (b) => {
+      b.close = () => never;
+      const connection = await b.start();
+      expect(b.runtime.keepAliveTimers).toBe(0);
+      connection.process.kill();
+      expect(b.runtime.keepAliveTimers).toBe(1);
+      await b.runtime.advance(closeTimeoutMs);
+      expect(b.runtime.keepAliveTimers).toBe(0);
+    }),
+  );
+
+  test(
     "never rejects to the pool, which waits for it",
     bench(async (b) => {
       b.close = () => Promise.reject(new Error("will not"));
@@ -806,6 +819,9 @@ describe("since", () => {
       b.inFlight = 1;
       connection.drain();
       expect([connection.state, connection.since]).toEqual(["draining", 100]);
+      await b.runtime.advance(100);
+      connection.drain();
+      expect(connection.since).toBe(100);
     }),
   );
 });
