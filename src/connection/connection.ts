@@ -320,7 +320,7 @@ export class Connection<R, M> implements HasProcess {
     }
     if (!this.#serves(attempt)) return;
     this.#post({ on: "drain" });
-    this.#host.leaves(this);
+    if (this.process.alive) this.#host.leaves(this); // Else its supervisor puts it back.
   }
 
   #serves(attempt: number): boolean {
@@ -363,6 +363,7 @@ export class Connection<R, M> implements HasProcess {
     const { runtime, drainTimeoutMs } = this.#host;
     const inFlight = this.#member === undefined ? 0 : this.#host.inFlight(this.#member);
     emit("connection.drained", { ...this.#named(), inFlight });
+    if (!this.process.alive) return; // Killed by somebody who heard of it.
     if (inFlight === 0) this.#post({ on: "quiet" });
     else {
       this.#overdue = runtime.setTimer(() => this.#post({ on: "overdue" }), drainTimeoutMs, { keepAlive: true });

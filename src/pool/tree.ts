@@ -26,7 +26,7 @@ import {
   newMemory,
   succeeding,
 } from "../connection/index.ts";
-import { asError, PoolwardenError, ProcessError } from "../errors.ts";
+import { asError, PoolwardenError } from "../errors.ts";
 import { type ExitReason, type HasProcess, isClean, type Process } from "../process/index.ts";
 import { Registry } from "../registry/index.ts";
 import type { BackoffOptions, Runtime, Timer } from "../runtime/index.ts";
@@ -262,11 +262,8 @@ export class PoolTree<R, M> {
     const { name, runtime } = this.#options;
     const connections = await DynamicSupervisor.start({ name: `${name}: connections`, runtime, ...restarts });
     this.#connections = connections;
-    for (const place of [...this.places]) {
-      if (place.leaving)
-        this.#goneIfEmpty(place); // It had nothing left to finish.
-      else this.#fill(place);
-    }
+    // None of them is leaving: with their last process those were gone.
+    for (const place of this.places) this.#fill(place);
     return connections;
   }
 
@@ -275,6 +272,8 @@ export class PoolTree<R, M> {
     if (connections === undefined || connections.stopping) return; // The next one fills all places.
     const start = async (): Promise<HasProcess | undefined> => {
       if (place.leaving) return undefined; // Crashed while it was leaving: that is a way to leave, too.
+      // One that ends before its supervisor has it may be put back by both of us.
+      if (place.connection?.process.alive) return undefined;
       try {
         return await Connection.start(this.#hostOf(place, connections), place);
       } catch (error) {
@@ -292,11 +291,9 @@ export class PoolTree<R, M> {
     });
   }
 
-  /** A connection has died before its supervisor had it, so that nobody puts it back. */
+  /** A connection has died before its supervisor had it, so that nobody else puts it back. */
   #notStarted(place: Place<R, M>, connections: DynamicSupervisor, error: Error): void {
     const { name, runtime } = this.#options;
-    const reason = error.cause instanceof ProcessError ? error.cause.reason : error.cause;
-    if (isClean(reason as ExitReason)) return; // The place has been filled again already: see `born`.
     emit("callback.failed", { where: `${name}: tree`, error });
     // A turn later: one that dies each time must not freeze the program.
     const timer = runtime.setTimer(() => {

@@ -278,6 +278,24 @@ describe("one that is lost before it has gone", () => {
   );
 });
 
+describe("one that is killed by somebody who hears that it leaves", () => {
+  test(
+    "is gone, and its place with it",
+    scene(async (s) => {
+      const pool = await s.start({ size: 1 });
+      const work = s.use();
+      await s.settle();
+      s.on("connection.drained", () => s.connections[0]?.kill());
+      s.server.last.goAway();
+      await s.advance(0);
+      expect(work.outcome).toBe("ERR_CONNECTION_LOST");
+      expect(pool.stats()).toMatchObject({ size: 1, ready: 1, draining: 0 });
+      expect(s.connections).toHaveLength(1);
+      s.check();
+    }),
+  );
+});
+
 describe("the successor", () => {
   test(
     "of one that goes as soon as it has come waits: nobody is called in a tight loop",

@@ -302,6 +302,24 @@ describe("a pool that has no hope", () => {
   );
 });
 
+describe("a connection that leaves", () => {
+  test(
+    "is no hope when its successor has failed for good",
+    scene(async (s) => {
+      const pool = await s.start({ size: 1 });
+      s.use();
+      await s.settle();
+      s.server.always("fatal");
+      s.server.last.goAway();
+      const ready = s.follow(pool.ready());
+      await s.settle();
+      expect(pool.stats()).toMatchObject({ draining: 1, fatal: 1 });
+      expect(ready.outcome).toBe("ERR_POOL_OPEN_FAILED");
+      s.check();
+    }),
+  );
+});
+
 describe("a pool that ends", () => {
   test(
     "refuses those who wait, and those who come",

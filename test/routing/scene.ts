@@ -199,10 +199,15 @@ export class Scene {
   /** What is emitted under this name from now on. */
   events<E extends keyof Events>(name: E): Events[E][] {
     const seen: Events[E][] = [];
-    const listener = (fields: unknown): unknown => seen.push(fields as Events[E]);
+    this.on(name, (fields) => seen.push(fields));
+    return seen;
+  }
+
+  /** Does something each time this is emitted, in that very step. */
+  on<E extends keyof Events>(name: E, act: (fields: Events[E]) => void): void {
+    const listener = (fields: unknown): void => act(fields as Events[E]);
     subscribe(`poolwarden:${name}`, listener);
     this.#atEnd.push(() => unsubscribe(`poolwarden:${name}`, listener));
-    return seen;
   }
 
   /**
