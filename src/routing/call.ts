@@ -13,7 +13,7 @@
  * attempt is known by its number: what comes from an earlier one, whose resource was lost under it, is nobody's answer.
  */
 
-import { AsyncLocalStorage } from "node:async_hooks";
+import { AsyncResource } from "node:async_hooks";
 import { ConnectionLostError, OptionError } from "../errors.ts";
 import { checkOptions, duration, flag, type Checks, signal } from "../options.ts";
 import { defaultWaitMs, type UseOptions, type Work, type WorkContext } from "../pool/index.ts";
@@ -49,7 +49,7 @@ class Detour<R> extends Ticket<R> {
   readonly giveUpAt: number;
   lastError: unknown = undefined;
   /** The caller's async context, where somebody else may have to start the work again. */
-  inContext: (<V>(act: () => V) => V) | undefined = undefined;
+  context: AsyncResource | undefined = undefined;
   #grant: ((member: PoolMember<R>) => void) | undefined = undefined;
 
   constructor(
@@ -134,7 +134,8 @@ export class Call<R, T> implements Abortable {
         }
         watchAbort(theirs, this);
       }
-      if (options.idempotent === true) this.#takeDetour().inContext = AsyncLocalStorage.snapshot();
+      // Not AsyncLocalStorage.snapshot(), which on Node 20 costs 21 µs: as much as all the rest many times over.
+      if (options.idempotent === true) this.#takeDetour().context = new AsyncResource("PoolCall");
     }
     const member = traffic.admit(options.key === undefined ? anyone : { key: options.key });
     if (member === undefined) this.#takeDetour().wait(options.timeoutMs ?? defaultWaitMs, false);
@@ -187,9 +188,9 @@ export class Call<R, T> implements Abortable {
   failIfStill(error: ConnectionLostError): void {
     if (this.#settled || this.#lostAttempt !== this.#attempt) return;
     this.#attempt++; // Whatever the work says later, it says of an attempt that is over.
-    const inContext = this.#detour?.inContext;
-    if (inContext === undefined) this.#retryOr(error);
-    else inContext(() => this.#retryOr(error));
+    const context = this.#detour?.context;
+    if (context === undefined) this.#retryOr(error);
+    else context.runInAsyncScope(() => this.#retryOr(error));
   }
 
   /** The caller's signal, or the end of the pool by force. */
