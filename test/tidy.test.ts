@@ -39,6 +39,8 @@ const rows = [
   ["sim"], // May drive everything; only the cli, tests, benchmarks and examples may import it.
   ["cli"],
 ];
+/** Whose classes an adapter extends it must import: its own optional peer, and nobody else. */
+const peers: readonly (readonly [folder: string, peer: string])[] = [["src/adapters/http/", "undici"]];
 const rowOf = new Map(rows.flatMap((places, row) => places.map((place) => [place, row] as const)));
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -79,12 +81,16 @@ describe("imports", () => {
     expect(doors([["src/index.ts", `export { Exit } from "./process/exit.ts";`]]).wrong).toHaveLength(1);
   });
 
-  test("name nothing but Node's own modules besides our files", () => clean(strangers(sources)));
+  test("name nothing but Node's own modules besides our files, and its peer where an adapter must", () =>
+    clean(strangers(sources)));
 
   test("would be caught naming a package", () => {
     expect(strangers([["src/adapters/redis.ts", `import Redis from "ioredis";`]]).wrong).toHaveLength(1);
     expect(strangers([["src/adapters/redis.ts", `const { Redis } = await import("ioredis");`]]).wrong).toHaveLength(1);
     expect(strangers([["src/fanta/pool.ts", `import net from "net";`]]).wrong).toHaveLength(1);
+    expect(strangers([["src/adapters/redis.ts", `import { Client } from "undici";`]]).wrong).toHaveLength(1);
+    expect(strangers([["src/routing/pool.ts", `import { Client } from "undici";`]]).wrong).toHaveLength(1);
+    clean(strangers([["src/adapters/http/http1.ts", `import { Client } from "undici";`]]));
   });
 });
 
@@ -259,6 +265,7 @@ function strangers(given: readonly File[]): Finding {
   return judge(all, ({ path, specifier }) => {
     if (specifier.startsWith(".")) return undefined;
     if (specifier.startsWith("node:") && isBuiltin(specifier)) return undefined;
+    if (peers.some(([folder, peer]) => path.startsWith(folder) && specifier === peer)) return undefined;
     return `${path}: ${specifier} is neither a file of ours nor a node: module`;
   });
 }
