@@ -151,6 +151,8 @@ export class Exchange {
   /**
    * The response is whole. Whoever sends says that it is over first: then the connection is free when the handler's
    * next request comes, as it often does in that very call.
+   *
+   * A handler that throws here does not want it and hears an error: undici's own retries are made so.
    */
   complete(trailers: Fields): void {
     if (this.#settled) return;
@@ -158,7 +160,7 @@ export class Exchange {
     try {
       this.listener.complete(trailers);
     } catch (thrown) {
-      handlerFailed(thrown);
+      this.#tellFailed(asError(thrown));
     }
   }
 
@@ -196,10 +198,15 @@ export class Exchange {
     if (this.#settled) return;
     this.#settled = true;
     this.#served();
+    this.#tellFailed(error);
+  }
+
+  /** What a handler throws in its last call has nobody to go to. */
+  #tellFailed(error: Error): void {
     try {
       this.listener.failed(error);
     } catch (thrown) {
-      handlerFailed(thrown);
+      emit("callback.failed", { where: "HttpDispatcher: handler", error: asError(thrown) });
     }
   }
 
@@ -237,11 +244,6 @@ export class Exchange {
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-
-/** What a handler throws in its last call has nobody to go to. */
-function handlerFailed(thrown: unknown): void {
-  emit("callback.failed", { where: "HttpDispatcher: handler", error: asError(thrown) });
-}
 
 /**
  * As much of an AbortSignal as a pool listens to. A real one and its controller cost as much as all the routing, and

@@ -65,8 +65,8 @@ interface Controller {
   readonly aborted: boolean;
   readonly paused: boolean;
   readonly reason: Error | null;
-  readonly rawHeaders: RawHeaders | null;
-  readonly rawTrailers: RawHeaders | null;
+  rawHeaders: RawHeaders | null;
+  rawTrailers: RawHeaders | null;
   abort(reason: Error): void;
   pause(): void;
   resume(): void;
@@ -142,12 +142,21 @@ class NewListener implements Listener, Controller {
     this.#handler = handler;
   }
 
+  /** Made when it is asked for. What decorates a handler may put something else there. */
   get rawHeaders(): RawHeaders | null {
     return this.#headers?.raw() ?? null;
   }
 
+  set rawHeaders(value: RawHeaders | null) {
+    this.#headers = value === null ? undefined : new RawFields(value);
+  }
+
   get rawTrailers(): RawHeaders | null {
     return this.#trailers?.raw() ?? null;
+  }
+
+  set rawTrailers(value: RawHeaders | null) {
+    this.#trailers = value === null ? undefined : new RawFields(value);
   }
 
   start(abort: Abort): void {
