@@ -142,9 +142,10 @@ export function literal(allowed: unknown): Check {
 }
 
 export function signal(): Check {
+  const listens = having("addEventListener");
   return {
     expected: "an AbortSignal",
-    accepts: (value) => isObject(value) && "aborted" in value && having("addEventListener").accepts(value),
+    accepts: (value) => isObject(value) && "aborted" in value && listens.accepts(value),
   };
 }
 

@@ -39,6 +39,8 @@ const rows = [
   ["sim"], // May drive everything; only the cli, tests, benchmarks and examples may import it.
   ["cli"],
 ];
+/** Whose classes an adapter extends it must import: its own optional peer, and nobody else. */
+const peers: readonly (readonly [folder: string, peer: string])[] = [["src/adapters/http/", "undici"]];
 const rowOf = new Map(rows.flatMap((places, row) => places.map((place) => [place, row] as const)));
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -93,7 +95,8 @@ describe("imports", () => {
       ]),
     ));
 
-  test("name nothing but Node's own modules besides our files", () => clean(strangers(sources)));
+  test("name nothing but Node's own modules besides our files, and its peer where an adapter must", () =>
+    clean(strangers(sources)));
 
   test("may name an optional peer in the cli, where it is loaded when it is needed", () => {
     clean(strangers([["src/cli/picture.ts", `const vega = await import("vega");`]]));
@@ -106,6 +109,9 @@ describe("imports", () => {
     expect(strangers([["src/adapters/redis.ts", `import Redis from "ioredis";`]]).wrong).toHaveLength(1);
     expect(strangers([["src/adapters/redis.ts", `const { Redis } = await import("ioredis");`]]).wrong).toHaveLength(1);
     expect(strangers([["src/fanta/pool.ts", `import net from "net";`]]).wrong).toHaveLength(1);
+    expect(strangers([["src/adapters/redis.ts", `import { Client } from "undici";`]]).wrong).toHaveLength(1);
+    expect(strangers([["src/routing/pool.ts", `import { Client } from "undici";`]]).wrong).toHaveLength(1);
+    clean(strangers([["src/adapters/http/http1.ts", `import { Client } from "undici";`]]));
   });
 });
 
@@ -284,6 +290,7 @@ function strangers(given: readonly File[]): Finding {
     const later = !new RegExp(`(?:from|import)\\s*["']${specifier}["']`).test(withoutComments(text));
     if (later && place(path) === "cli" && optionalPeers.has(specifier)) return undefined;
     if (specifier.startsWith("node:") && isBuiltin(specifier)) return undefined;
+    if (peers.some(([folder, peer]) => path.startsWith(folder) && specifier === peer)) return undefined;
     return `${path}: ${specifier} is neither a file of ours nor a node: module`;
   });
 }

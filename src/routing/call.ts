@@ -14,7 +14,7 @@
  * released only when the work on it has ended.
  */
 
-import { AsyncLocalStorage } from "node:async_hooks";
+import { AsyncResource } from "node:async_hooks";
 import { ConnectionLostError } from "../errors.ts";
 import { defaultWaitMs, noOptions, type UseOptions, type Work } from "../pool/index.ts";
 import {
@@ -37,7 +37,7 @@ class Detour<R> extends Ticket<R> {
   /** All attempts and waits share the first deadline. */
   readonly giveUpAt: number;
   /** The caller's async context, where somebody else may have to start the work again. */
-  inContext: (<V>(act: () => V) => V) | undefined = undefined;
+  context: AsyncResource | undefined = undefined;
   hedge: HedgeTimer | undefined = undefined;
   /** The attempt before the last one, while both are at work. */
   other: Attempt<R> | undefined = undefined;
@@ -127,7 +127,8 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
         }
         watchAbort(theirs, this);
       }
-      if (options.idempotent === true) this.#takeDetour().inContext = AsyncLocalStorage.snapshot();
+      // Not AsyncLocalStorage.snapshot(), which on Node 20 costs 21 µs: as much as all the rest many times over.
+      if (options.idempotent === true) this.#takeDetour().context = new AsyncResource("PoolCall");
     }
     const member = traffic.admit(options.key === undefined ? anyone : { key: options.key }, now);
     if (member === undefined) this.#takeDetour().wait(options.timeoutMs ?? defaultWaitMs, false);
@@ -194,9 +195,9 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
     if (sent !== undefined) this.#avoid(attempt.member);
     if (this.#attempt !== undefined) return; // Its copy is still at work.
     const again = (): void => this.#retryOr(error, sent);
-    const inContext = this.#detour?.inContext;
-    if (inContext === undefined) again();
-    else inContext(again);
+    const context = this.#detour?.context;
+    if (context === undefined) again();
+    else context.runInAsyncScope(again);
   }
 
   /** Made while the first attempt's start is still that of the call. */
@@ -258,7 +259,7 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
     if (this.#options.idempotent !== true || this.#tries > 1) return;
     const delayMs = this.traffic.hedging?.delayMs(now);
     if (delayMs === undefined || delayMs === Infinity) return;
-    detour.hedge = new HedgeTimer(() => detour.inContext?.(() => this.#hedge(detour, delayMs)));
+    detour.hedge = new HedgeTimer(() => detour.context?.runInAsyncScope(() => this.#hedge(detour, delayMs)));
     this.traffic.hedgeTimers.add(detour.hedge, now, delayMs);
   }
 

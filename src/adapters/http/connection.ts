@@ -1,0 +1,17 @@
+/**
+ * A connection as the pool has it: one socket to one endpoint, whatever it speaks.
+ */
+
+import type { Attempt, Exchange } from "./exchange.ts";
+
+export interface HttpConnection {
+  readonly protocol: "http/1.1" | "h2";
+  /** The origin that it stands for. */
+  readonly origin: string;
+  /** Requests it takes at once, now. */
+  readonly capacity: number;
+  /** Sends a request. Never throws. @internal */
+  send(exchange: Exchange): Attempt;
+  /** Closes the socket. Resolves when it is closed. @internal */
+  close(reason: Error | string): Promise<void>;
+}

@@ -1,0 +1,283 @@
+/**
+ * One request and its response, from the call of `dispatch` to the one end that its handler hears of.
+ *
+ *                     a member has room
+ *     waiting ───────────────────────────▶ sent ──headers──▶ answering ──end──▶ settled
+ *        │ ▲                                 │                  │                  ▲
+ *        │ └── its connection was lost, and ─┘                  │ lost, aborted    │
+ *        │     it may be sent again                             └──────────────────┤
+ *        └── aborted, turned away ─────────────────────────────────────────────────┘
+ *
+ * The waiting, the choice and the right to try again are `RoutingPool.use`'s; an exchange is a work for it. What the
+ * pool must know it is told by how the work ends: with a `ConnectionLostError` as long as nothing of a response was
+ * seen, with the error itself afterwards, for then nothing can be taken back.
+ *
+ * The handler is told that its request has started before the request stands in line, so that it can be aborted there.
+ */
+
+import { errors } from "undici";
+import { asError, ConnectionLostError } from "../../errors.ts";
+import type { UseOptions } from "../../pool/index.ts";
+import type { RoutingPool } from "../../routing/index.ts";
+import { emit } from "../../telemetry/index.ts";
+import type { HttpConnection } from "./connection.ts";
+import type { Fields, Listener } from "./listener.ts";
+import { type HttpRequest, isRepeatable, isReplayable } from "./request.ts";
+
+/** One sending of an exchange, over one connection. */
+export interface Attempt {
+  /**
+   * Settles when the connection is free of it. It rejects with a {ConnectionLostError} when it may be made again, with
+   * `blameless` when the connection is not to blame, else with what went wrong.
+   */
+  readonly over: Promise<void>;
+  /** Nobody waits for it any more. */
+  abort(reason: Error): void;
+}
+
+/** What an attempt ends with that failed through no fault of its connection. Nobody sees it: the handler knows why. */
+export const blameless: Error = new Error("the request ended early, for a reason of its caller's");
+
+/** How requests are to be treated; the same for all of a dispatcher. */
+export interface ExchangePolicy {
+  readonly waitTimeoutMs: number;
+  /** Whether a response with this status speaks against who sent it. */
+  readonly isFailure: (statusCode: number) => boolean;
+  readonly key: ((request: HttpRequest) => string | number | undefined) | undefined;
+  /** Whether the last request found no room: the next is likely to wait, too. */
+  crowded: boolean;
+}
+
+export class Exchange {
+  readonly request: HttpRequest;
+  readonly listener: Listener;
+  /** Called once when it has been sent, or has ended unsent. */
+  onServed: (() => void) | undefined;
+  readonly #policy: ExchangePolicy;
+  /** How to leave the line. */
+  #leaving: Leaving | undefined;
+  #attempt: Attempt | undefined;
+  /** The status of the final response; 0 before. */
+  #statusCode = 0;
+  /** A body that can be read once has been read from. */
+  #consumed = false;
+  #refusals = 0;
+  /** What the last attempt ended with, if it may be made again. */
+  #lost: ConnectionLostError | undefined;
+  #settled = false;
+
+  constructor(request: HttpRequest, listener: Listener, policy: ExchangePolicy) {
+    this.request = request;
+    this.listener = listener;
+    this.#policy = policy;
+  }
+
+  /** The handler has had its end. */
+  get settled(): boolean {
+    return this.#settled;
+  }
+
+  /** A connection has it, or had it. */
+  get sent(): boolean {
+    return this.#attempt !== undefined;
+  }
+
+  /** Tells the handler that it begins, and how to abort it. It may do so at once. */
+  begin(): void {
+    try {
+      this.listener.start((reason) => this.abort(reason));
+    } catch (thrown) {
+      this.fail(asError(thrown));
+    }
+  }
+
+  /**
+   * Goes to one of the pool's connections, or in line.
+   *
+   * @param through Called once, when the pool is through with it: the handler has had its end, and the connection is free.
+   */
+  route(pool: RoutingPool<HttpConnection>, through?: () => void): void {
+    if (this.#settled) {
+      through?.();
+      return;
+    }
+    const { request } = this;
+    const policy = this.#policy;
+    const options: Mutable<UseOptions> = { timeoutMs: policy.waitTimeoutMs, idempotent: isRepeatable(request) };
+    // To listen for an abort costs as much as to choose a member, and is of use in line only. The first who waits after
+    // a time without a line goes without: aborted, it keeps its place until its turn comes, and then makes none of it.
+    if (policy.crowded) options.signal = (this.#leaving = new Leaving()) as unknown as AbortSignal;
+    const key = policy.key === undefined ? undefined : this.#key(policy.key);
+    if (key !== undefined) options.key = key;
+    pool
+      .use((connection) => this.#send(connection), options)
+      .then(through, (error: Error) => {
+        this.#refused(error);
+        through?.();
+      });
+    policy.crowded = this.#attempt === undefined;
+  }
+
+  /** The caller gives up, at any point. */
+  abort(reason: Error | undefined): void {
+    const error = reason ?? new errors.RequestAbortedError();
+    this.fail(error);
+    this.#leaving?.leave(error);
+    this.#attempt?.abort(error);
+  }
+
+  /** The connection is about to send it. `false`: nobody wants it any more, do not. */
+  sending(): boolean {
+    if (this.#settled) return false;
+    if (!isReplayable(this.request)) this.#consumed = true;
+    return true;
+  }
+
+  headers(statusCode: number, fields: Fields, resume: () => void, statusText: string): boolean {
+    if (this.#settled) return true;
+    if (statusCode >= 200) this.#statusCode = statusCode;
+    return this.listener.headers(statusCode, fields, resume, statusText);
+  }
+
+  data(chunk: Buffer): boolean {
+    return this.#settled || this.listener.data(chunk);
+  }
+
+  /** What the response says against its sender, if anything. */
+  get failure(): Error | undefined {
+    return this.#policy.isFailure(this.#statusCode) ? failureOf(this.#statusCode) : undefined;
+  }
+
+  /**
+   * The response is whole. Whoever sends says that it is over first: then the connection is free when the handler's
+   * next request comes, as it often does in that very call.
+   *
+   * A handler that throws here does not want it and hears an error: undici's own retries are made so.
+   */
+  complete(trailers: Fields): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    try {
+      this.listener.complete(trailers);
+    } catch (thrown) {
+      this.#tellFailed(asError(thrown));
+    }
+  }
+
+  /** The socket is the handler's from now on; what it throws is for whoever holds the socket. */
+  upgraded(tell: () => void): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    tell();
+  }
+
+  /**
+   * An attempt has failed: `sent` says whether its connection was lost, and what the other side can have seen. Returns
+   * what the attempt ends with.
+   */
+  attemptFailed(error: Error, sent: "no" | "maybe" | undefined): Error {
+    if (this.#settled) return blameless;
+    if (sent === undefined || this.#statusCode > 0 || this.#consumed) {
+      this.fail(error);
+      return error;
+    }
+    this.#lost = new ConnectionLostError("the connection was lost before the response had begun", {
+      sent,
+      cause: error,
+    });
+    return this.#lost;
+  }
+
+  /** The server refused it unread (REFUSED_STREAM): once that may be chance, twice it is an answer. */
+  attemptRefused(error: Error): Error {
+    return this.attemptFailed(error, this.#refusals++ === 0 ? "no" : undefined);
+  }
+
+  /** The end, for the handler. */
+  fail(error: Error): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.#served();
+    this.#tellFailed(error);
+  }
+
+  /** What a handler throws in its last call has nobody to go to. */
+  #tellFailed(error: Error): void {
+    try {
+      this.listener.failed(error);
+    } catch (thrown) {
+      emit("callback.failed", { where: "HttpDispatcher: handler", error: asError(thrown) });
+    }
+  }
+
+  #served(): void {
+    const tell = this.onServed;
+    this.onServed = undefined;
+    tell?.();
+  }
+
+  #send(connection: HttpConnection): Promise<void> {
+    if (this.#settled) return Promise.reject(blameless);
+    // Never twice once a response has begun: a resource that is lost ends its attempts before it says so.
+    if (this.#statusCode > 0) return Promise.reject(new Error("the response had begun"));
+    const attempt = connection.send(this);
+    this.#attempt = attempt;
+    this.#served();
+    return attempt.over;
+  }
+
+  /** The pool gives up: with an error of its own, or with our last one, whose cause is what the handler should see. */
+  #refused(error: Error): void {
+    if (this.#settled) return;
+    this.fail(error === this.#lost ? (error.cause as Error) : error);
+    this.#attempt?.abort(error);
+  }
+
+  #key(of: NonNullable<ExchangePolicy["key"]>): string | number | undefined {
+    try {
+      return of(this.request);
+    } catch (thrown) {
+      emit("callback.failed", { where: "HttpDispatcher: key", error: asError(thrown) });
+      return undefined;
+    }
+  }
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/**
+ * As much of an AbortSignal as a pool listens to. A real one and its controller cost as much as all the routing, and
+ * nearly every request ends without needing it.
+ */
+class Leaving {
+  aborted = false;
+  reason: Error | undefined = undefined;
+  #listener: (() => void) | undefined;
+
+  addEventListener(_: "abort", listener: () => void): void {
+    this.#listener = listener;
+  }
+
+  removeEventListener(): void {
+    this.#listener = undefined;
+  }
+
+  leave(reason: Error): void {
+    if (this.aborted) return;
+    this.aborted = true;
+    this.reason = reason;
+    this.#listener?.();
+  }
+}
+
+/** One for each status: only the pool sees it, and counts. */
+const failures = new Map<number, Error>();
+
+function failureOf(statusCode: number): Error {
+  let failure = failures.get(statusCode);
+  if (failure === undefined) {
+    failure = new Error(`the server answered ${statusCode}`);
+    failures.set(statusCode, failure);
+  }
+  return failure;
+}

@@ -1,0 +1,386 @@
+/**
+ * HTTP/2: one `node:http2` session over one socket.
+ *
+ * undici's client speaks HTTP/2 too. It is not used here, because a pool must know what that client keeps to itself or
+ * decides otherwise (read in undici 7.30 and 8.13): how many streams the peer allows is not to be had from it; at a
+ * GOAWAY it destroys the socket with all that is in flight, where the peer would have let it finish; a request that is
+ * not idempotent, or has a stream for a body, waits until it is alone on the session; and it costs nearly twice the CPU.
+ *
+ * The session is registered when the peer's first SETTINGS have come, so that no burst goes out on a guess, and its
+ * capacity is what they allow. After a GOAWAY it finishes what the peer has accepted and wants nothing new; streams that
+ * the peer has not accepted, and those it refuses, were certainly not processed. When it is lost, whatever is on it is
+ * told before the pool is.
+ *
+ * Promised: a body that was cut off is an error, never a shorter body. A stream counts until it is closed on both sides.
+ */
+
+import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
+import type { Socket } from "node:net";
+import { errors } from "undici";
+import type { OpenContext } from "../../connection/index.ts";
+import { asError } from "../../errors.ts";
+import {
+  Deadlines,
+  type DurationList,
+  newPromise,
+  type Runtime,
+  takeReject,
+  takeResolve,
+  type Timed,
+} from "../../runtime/index.ts";
+import { type Body, bodyOf, sendBody } from "./body.ts";
+import type { HttpConnection } from "./connection.ts";
+import { type Attempt, blameless, type Exchange } from "./exchange.ts";
+import { Http2Fields, requestHeaders } from "./headers.ts";
+import type { HttpRequest } from "./request.ts";
+
+const {
+  NGHTTP2_CANCEL,
+  NGHTTP2_ENHANCE_YOUR_CALM,
+  NGHTTP2_HTTP_1_1_REQUIRED,
+  NGHTTP2_NO_ERROR,
+  NGHTTP2_REFUSED_STREAM,
+} = constants;
+
+/** What a stream may send before we have read it: undici's own figure, four times Node's, for longer ways. */
+const streamWindowBytes = 262_144;
+
+/** The same for a whole session; undici's figure. */
+const sessionWindowBytes = 524_288;
+
+/** What undici's options have for these, in milliseconds; 0 means no limit. */
+const defaultTimeoutMs = 300_000;
+
+/** Methods whose requests say how long they are even if that is nothing (RFC 9110, 8.6). */
+const expectsBody: ReadonlySet<string> = new Set(["POST", "PUT", "PATCH", "QUERY"]);
+
+/** Methods of which Node knows that there is no body to come. */
+const endsByItself: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE"]);
+
+/** Node gives headers a second time, as they came; its types do not say so. */
+interface FieldEvents {
+  on(
+    event: "headers" | "response" | "trailers",
+    listener: (headers: unknown, flags: number, flat: readonly string[]) => void,
+  ): unknown;
+}
+
+export interface Http2Options {
+  readonly origin: string;
+  /** Never more streams than this, whatever the peer allows. */
+  readonly maxConcurrentStreams: number;
+  readonly headersTimeoutMs: number | undefined;
+  readonly bodyTimeoutMs: number | undefined;
+  readonly runtime: Runtime;
+}
+
+export class Http2Connection implements HttpConnection {
+  readonly protocol = "h2";
+  readonly origin: string;
+  readonly scheme: string;
+  readonly authority: string;
+  readonly options: Http2Options;
+  /** Those that wait for headers, or for more of a body. */
+  readonly deadlines: Deadlines<Http2Attempt>;
+  readonly #session: ClientHttp2Session;
+  readonly #context: OpenContext;
+  readonly #attempts = new Set<Http2Attempt>();
+  #error: Error | undefined;
+  #gone = false;
+
+  /** Resolves when the peer has said what it allows. */
+  static async open(socket: Socket, context: OpenContext, options: Http2Options): Promise<Http2Connection> {
+    const session = connect(options.origin, {
+      createConnection: () => socket,
+      settings: { enablePush: false, initialWindowSize: streamWindowBytes },
+    });
+    const giveUp = (): void => session.destroy();
+    context.signal.addEventListener("abort", giveUp, { once: true });
+    try {
+      await new Promise<void>((resolve, reject) => {
+        let failed: Error | undefined;
+        session.on("error", (error) => {
+          failed = error;
+        });
+        session.once("connect", () => session.setLocalWindowSize(sessionWindowBytes));
+        session.once("remoteSettings", () => resolve());
+        session.once("close", () => reject(failed ?? new errors.SocketError("closed before its first SETTINGS")));
+      });
+    } finally {
+      context.signal.removeEventListener("abort", giveUp);
+    }
+    return new Http2Connection(session, context, options);
+  }
+
+  private constructor(session: ClientHttp2Session, context: OpenContext, options: Http2Options) {
+    const { protocol, host } = new URL(options.origin);
+    this.origin = options.origin;
+    this.scheme = protocol.slice(0, -1);
+    this.authority = host;
+    this.options = options;
+    this.deadlines = new Deadlines(options.runtime, (attempt) => attempt.late(), { keepAlive: false });
+    this.#session = session;
+    this.#context = context;
+    session.on("error", (error) => {
+      this.#error = error;
+    });
+    session.on("remoteSettings", () => context.capacityChanged());
+    session.on("goaway", () => context.draining());
+    session.on("close", () => this.#lost());
+    session.unref(); // An idle pool lets the program end.
+  }
+
+  get capacity(): number {
+    const { maxConcurrentStreams = Infinity } = this.#session.destroyed ? {} : this.#session.remoteSettings;
+    return Math.min(maxConcurrentStreams, this.options.maxConcurrentStreams);
+  }
+
+  /** It, or the peer, has ended it: what closes now closes for that. @internal */
+  get ending(): Error | undefined {
+    if (this.#error !== undefined) return this.#error;
+    return this.#session.destroyed ? new errors.SocketError("other side closed") : undefined;
+  }
+
+  send(exchange: Exchange): Attempt {
+    const attempt = new Http2Attempt(this, exchange);
+    if (this.#attempts.size === 0 && !this.#session.destroyed) this.#session.ref();
+    this.#attempts.add(attempt);
+    attempt.begin(this.#session);
+    return attempt;
+  }
+
+  /** Says GOAWAY and hangs up. What should have finished has: the pool has seen to that, and the peer may never. */
+  async close(): Promise<void> {
+    const session = this.#session;
+    if (session.destroyed) return;
+    const closed = new Promise((resolve) => session.once("close", resolve));
+    session.destroy();
+    await closed;
+  }
+
+  /** @internal */
+  ended(attempt: Http2Attempt): void {
+    this.#attempts.delete(attempt);
+    if (this.#attempts.size === 0 && !this.#session.destroyed) this.#session.unref();
+  }
+
+  #lost(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    const error = this.ending ?? new errors.SocketError("closed");
+    // First those on it, who know whether they may go elsewhere.
+    for (const attempt of this.#attempts) attempt.lost(error);
+    this.#context.lost(error);
+  }
+}
+
+export class Http2Attempt implements Attempt, Timed {
+  deadline = 0;
+  timedBefore: Timed | undefined = undefined;
+  timedAfter: Timed | undefined = undefined;
+  timedIn: DurationList | undefined = undefined;
+  readonly over: Promise<void> = newPromise<void>();
+  readonly #resolve: (value: undefined) => void = takeResolve<undefined>();
+  readonly #reject: (error: unknown) => void = takeReject();
+  readonly #connection: Http2Connection;
+  readonly #exchange: Exchange;
+  #stream: ClientHttp2Stream | undefined;
+  #trailers: Http2Fields = noFields;
+  #bodyTimeoutMs: number = defaultTimeoutMs;
+  #answering = false;
+  /** What it is ending for, before its stream has closed. */
+  #error: Error | undefined;
+  /** What it ends with, once that is known: after a whole response, or none in time. */
+  #verdict: { readonly failure: Error | undefined } | undefined;
+  #ended = false;
+
+  constructor(connection: Http2Connection, exchange: Exchange) {
+    this.#connection = connection;
+    this.#exchange = exchange;
+  }
+
+  begin(session: ClientHttp2Session): void {
+    const { request } = this.#exchange;
+    let body: Body | undefined;
+    try {
+      body = this.#open(session, request);
+    } catch (thrown) {
+      // A session that is ending takes nothing: it was not sent. Else the request is one that cannot be sent.
+      const error = asError(thrown);
+      const lost = session.closed || session.destroyed;
+      const ending = this.#exchange.attemptFailed(error, lost ? "no" : undefined);
+      this.#end(lost ? ending : blameless);
+      return;
+    }
+    if (body === undefined) this.#requestSent();
+    else if (request.expectContinue) this.#stream?.once("continue", () => this.#sendBody(body));
+    else this.#sendBody(body);
+  }
+
+  abort(reason: Error): void {
+    this.#error ??= reason;
+    this.#stop();
+  }
+
+  /** Too long nothing was heard of it. */
+  late(): void {
+    const failure = this.#answering ? new errors.BodyTimeoutError() : new errors.HeadersTimeoutError();
+    this.#verdict = { failure };
+    this.#exchange.fail(failure);
+    this.#stop();
+  }
+
+  /** The session has gone. */
+  lost(error: Error): void {
+    this.#error ??= error;
+    this.#closed();
+  }
+
+  #open(session: ClientHttp2Session, request: HttpRequest): Body | undefined {
+    const connection = this.#connection;
+    if (request.upgrade || request.method === "CONNECT") {
+      throw new errors.NotSupportedError("upgrades and CONNECT need HTTP/1.1: start the dispatcher without HTTP/2");
+    }
+    const headers = requestHeaders(request, connection.scheme, connection.authority);
+    const body = bodyOf(request.body);
+    if (body?.type !== undefined) headers["content-type"] ??= body.type;
+    if (body?.length !== undefined) headers["content-length"] = String(body.length);
+    else if (body === undefined && expectsBody.has(request.method)) headers["content-length"] ??= "0";
+    if (!this.#exchange.sending()) throw blameless;
+    // Told nothing, Node ends these by itself; an option here costs it (20) as much as opening the stream.
+    const asUsual = body === undefined && endsByItself.has(request.method);
+    const stream = asUsual ? session.request(headers) : session.request(headers, { endStream: body === undefined });
+    this.#stream = stream;
+    const heard: FieldEvents = stream;
+    heard.on("headers", (_, __, flat) => this.#informed(flat));
+    heard.on("response", (_, __, flat) => this.#responded(stream, flat));
+    heard.on("trailers", (_, __, flat) => {
+      this.#trailers = new Http2Fields(flat);
+    });
+    stream.on("end", () => this.#read(stream));
+    stream.on("error", (error) => {
+      this.#error ??= error;
+    });
+    stream.on("close", () => this.#closed());
+    const { headersTimeoutMs = defaultTimeoutMs, bodyTimeoutMs = defaultTimeoutMs } = connection.options;
+    this.#bodyTimeoutMs = request.bodyTimeout ?? bodyTimeoutMs;
+    this.#watch(request.headersTimeout ?? headersTimeoutMs);
+    return body;
+  }
+
+  #sendBody(body: Body): void {
+    sendBody(
+      body,
+      this.#stream as ClientHttp2Stream,
+      (chunk) => this.#tell(() => this.#exchange.listener.bodySent(chunk)),
+      () => this.#requestSent(),
+      (error) => this.#bodyFailed(error),
+    );
+  }
+
+  #requestSent(): void {
+    this.#tell(() => this.#exchange.listener.requestSent());
+  }
+
+  #bodyFailed(error: Error): void {
+    const stream = this.#stream as ClientHttp2Stream;
+    // The stream broke under it, or the response was there first: that is said elsewhere.
+    if (this.#verdict !== undefined || this.#error !== undefined || stream.rstCode) return;
+    this.#exchange.fail(error);
+    this.#error = error;
+    this.#stop();
+  }
+
+  /** 1xx. */
+  #informed(flat: readonly string[]): void {
+    const status = statusOf(flat);
+    if (status !== 100) this.#tell(() => this.#exchange.headers(status, new Http2Fields(flat), () => undefined, ""));
+  }
+
+  #responded(stream: ClientHttp2Stream, flat: readonly string[]): void {
+    this.#answering = true;
+    this.#watch(this.#bodyTimeoutMs);
+    this.#tell(() => this.#exchange.listener.responseStarted());
+    const resume = (): void => {
+      if (this.#ended) return;
+      this.#watch(this.#bodyTimeoutMs);
+      stream.resume();
+    };
+    stream.on("data", (chunk: Buffer) => {
+      this.#watch(this.#bodyTimeoutMs);
+      if (!this.#tell(() => this.#exchange.data(chunk))) this.#pause(stream);
+    });
+    if (!this.#tell(() => this.#exchange.headers(statusOf(flat), new Http2Fields(flat), resume, "")))
+      this.#pause(stream);
+  }
+
+  /** The handler has no room: as long as it waits, nothing is late. */
+  #pause(stream: ClientHttp2Stream): void {
+    stream.pause();
+    this.#connection.deadlines.remove(this);
+  }
+
+  /** All that comes has come. It is whole only if nobody has reset the stream. */
+  #read(stream: ClientHttp2Stream): void {
+    if (!this.#answering || this.#error !== undefined || stream.rstCode) return;
+    this.#connection.deadlines.remove(this);
+    const failure = this.#exchange.failure;
+    this.#verdict = { failure };
+    // Both sides have ended, and what is asked now goes out when this stream has been taken down: nghttp2 sees to that.
+    // Otherwise what is left of the request's body nobody needs, and the peer may never read it.
+    if (stream.writableFinished) this.#end(failure);
+    else stream.close(NGHTTP2_CANCEL);
+    this.#exchange.complete(this.#trailers);
+  }
+
+  #closed(): void {
+    const verdict = this.#verdict;
+    if (verdict !== undefined) return this.#end(verdict.failure);
+    const code = this.#stream?.rstCode ?? NGHTTP2_NO_ERROR;
+    const error = this.#error ?? this.#connection.ending ?? new errors.SocketError(`stream closed with code ${code}`);
+    if (this.#exchange.settled) this.#end(blameless);
+    else if (code === NGHTTP2_REFUSED_STREAM) this.#end(this.#exchange.attemptRefused(error));
+    else if (code === NGHTTP2_HTTP_1_1_REQUIRED || code === NGHTTP2_ENHANCE_YOUR_CALM) {
+      this.#end(this.#exchange.attemptFailed(error, undefined));
+    } else this.#end(this.#exchange.attemptFailed(error, "maybe"));
+  }
+
+  #stop(): void {
+    if (this.#stream === undefined || this.#stream.destroyed) return;
+    this.#stream.close(NGHTTP2_CANCEL);
+  }
+
+  /** What the handler throws ends the request, as with undici. */
+  #tell(act: () => boolean | void): boolean {
+    if (this.#exchange.settled) return true;
+    try {
+      return act() !== false;
+    } catch (thrown) {
+      const error = asError(thrown);
+      this.#exchange.fail(error);
+      this.abort(error);
+      return true;
+    }
+  }
+
+  #watch(timeoutMs: number): void {
+    const { deadlines, options } = this.#connection;
+    deadlines.remove(this);
+    if (timeoutMs > 0) deadlines.add(this, options.runtime.now(), timeoutMs);
+  }
+
+  #end(error: Error | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#connection.deadlines.remove(this);
+    this.#connection.ended(this);
+    if (error === undefined) this.#resolve(undefined);
+    else this.#reject(error);
+  }
+}
+
+const noFields = new Http2Fields([]);
+
+function statusOf(flat: readonly string[]): number {
+  return Number(flat[flat.indexOf(":status") + 1]);
+}
