@@ -1,6 +1,5 @@
 export type { BreakerOptions } from "./health.ts";
 export type { HedgeOptions } from "./hedging.ts";
-export { leastUsed } from "./least-used.ts";
 export {
   type MemberInfo,
   type PoolParts,
@@ -23,6 +22,7 @@ export {
   strictRoundRobin,
 } from "./strategy.ts";
 export {
+  leastUsed,
   type PeakEwmaOptions,
   type PerTickOptions,
   peakEwma,

@@ -64,7 +64,7 @@ import { Call } from "./call.ts";
 import { EndpointFollower, isFixed } from "./endpoints.ts";
 import { type BreakerOptions, breakerCheck, breakerDefaults } from "./health.ts";
 import { hedgeCheck, type HedgeOptions } from "./hedging.ts";
-import { leastUsed } from "./least-used.ts";
+import { leastUsed } from "./strategies/index.ts";
 import { PoolMember } from "./member.ts";
 import { type Member, type RouteRequest, type StrategyLike, strategyOf } from "./strategy.ts";
 import { anyone, Traffic } from "./traffic.ts";

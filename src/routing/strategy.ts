@@ -5,7 +5,7 @@
  * request ended, if it wants to know. It knows nothing of sockets, queues or health: those are other parts.
  *
  * The factories here make a strategy anew for each pool, with the pool's clock and dice. None allocates per pick.
- * `leastUsed` has a file of its own, because it has an idea to explain.
+ * Those with an algorithm to explain are in `strategies`, the default among them.
  */
 
 import type { Endpoint } from "../connection/index.ts";

@@ -1,3 +1,4 @@
+export { leastUsed } from "./least-used.ts";
 export { type PeakEwmaOptions, peakEwma } from "./peak-ewma.ts";
 export { type PerTickOptions, perTick } from "./per-tick.ts";
 export { powerOfTwo } from "./power-of-two.ts";

@@ -23,7 +23,7 @@
 
 import { checkOptions, duration, flag } from "../../options.ts";
 import { Dice, type Runtime } from "../../runtime/index.ts";
-import { failureMs } from "../failures.ts";
+import { failureMs } from "./failures.ts";
 import type { Marked, Member, Strategy, StrategyFactory } from "../strategy.ts";
 
 export interface PeakEwmaOptions {

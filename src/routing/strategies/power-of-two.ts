@@ -13,7 +13,7 @@
  */
 
 import { Dice, type Runtime } from "../../runtime/index.ts";
-import { Failures } from "../failures.ts";
+import { Failures } from "./failures.ts";
 import type { Member, Strategy, StrategyFactory } from "../strategy.ts";
 
 /**

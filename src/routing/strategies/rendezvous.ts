@@ -19,7 +19,7 @@
 
 import { checkOptions } from "../../options.ts";
 import type { Runtime } from "../../runtime/index.ts";
-import { leastUsed } from "../least-used.ts";
+import { leastUsed } from "./least-used.ts";
 import type { Member, Outcome, RouteRequest, Strategy, StrategyFactory } from "../strategy.ts";
 
 export interface RendezvousOptions {

@@ -17,8 +17,8 @@
  * while none does.
  */
 
-import type { Runtime } from "../runtime/index.ts";
-import type { Member, Outcome } from "./strategy.ts";
+import type { Runtime } from "../../runtime/index.ts";
+import type { Member, Outcome } from "../strategy.ts";
 
 /** What a failure counts as. */
 export const failureMs = 5_000;

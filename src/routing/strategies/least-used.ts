@@ -24,9 +24,9 @@
  * about, and one slow member among twenty (`npm run bench:routing`).
  */
 
-import { Dice, type Runtime } from "../runtime/index.ts";
+import { Dice, type Runtime } from "../../runtime/index.ts";
 import { Failures, failureMs } from "./failures.ts";
-import type { Marked, Member, Strategy, StrategyFactory } from "./strategy.ts";
+import type { Marked, Member, Strategy, StrategyFactory } from "../strategy.ts";
 
 /**
  * How fast a peak fades: to 37 % in this time. Longer remembers one slow member better, shorter forgives sooner those whose
