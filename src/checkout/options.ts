@@ -125,8 +125,8 @@ const defaults: Settings = {
 
 const unlimited = { infinity: true };
 
-/** The rows for everything but the connector: pools made for one driver have these too. */
-export const checkoutChecks: Checks<Omit<CheckoutPoolOptions<never>, "connector">> = {
+/** The rows for everything but the connector. */
+const checkoutChecks: Checks<Omit<CheckoutPoolOptions<never>, "connector">> = {
   min: integer(0),
   max: integer(1),
   order: oneOf("lifo", "fifo"),

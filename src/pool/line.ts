@@ -30,7 +30,7 @@ const queueChecks: Checks<QueueOptions> = { limit: integer(0), shed: either(flag
 /** The row for an option that holds queue options. */
 export const queueCheck: Check = nested(queueChecks);
 
-export const defaultQueueLimit = 1_000;
+const defaultQueueLimit = 1_000;
 /** How long a caller waits when it does not say. */
 export const defaultWaitMs = 5_000;
 

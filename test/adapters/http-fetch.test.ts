@@ -24,9 +24,9 @@ interface Reply {
   method: string;
   body: AsyncIterable<Uint8Array>;
   headers: Record<string, string | string[] | undefined>;
-  head(status: number, headers?: Record<string, string | string[]>): void;
-  write(chunk: string | Buffer): void;
-  end(chunk?: string | Buffer): void;
+  head: (status: number, headers?: Record<string, string | string[]>) => void;
+  write: (chunk: string | Buffer) => void;
+  end: (chunk?: string | Buffer) => void;
 }
 
 async function serve(
