@@ -35,8 +35,27 @@ export const sceneFlags = {
   seed: "text",
 } as const;
 
+type Given =
+  | "members"
+  | "slots"
+  | "weights"
+  | "service"
+  | "clients"
+  | "durationMs"
+  | "timeoutMs"
+  | "calls"
+  | "idempotent"
+  | "keys"
+  | "faults"
+  | "seed";
+
 /** What is to be simulated, the strategies aside. */
-export function readScene(given: Arguments): SimulateOptions {
+export type Scene = Required<Pick<SimulateOptions, Given>> &
+  Pick<SimulateOptions, "capacity" | "load" | "requestsPerSecond"> & {
+    readonly pool: { readonly size: number; readonly queue?: { readonly shed: true } };
+  };
+
+export function readScene(given: Arguments): Scene {
   const { flags } = given;
   const members = numberFlag(given, "members", { least: 1, most: 10_000, otherwise: 20 });
   const slots = flags.get("slots") === "unlimited" ? Infinity : count(given, "slots", 4);
@@ -78,19 +97,30 @@ export function readStrategies({ flags }: Arguments): string[] {
   return [...new Set(names)];
 }
 
-/** The scene in a line, for the heading of a table or a picture. */
-export function describeScene(scene: SimulateOptions): string {
-  const { members = 0, slots = 0, load, requestsPerSecond = 0, clients = 1, durationMs = 0, service, seed } = scene;
-  const clause = [
-    `${members} server${members === 1 ? "" : "s"}${slots === Infinity ? "" : ` × ${slots} slot${slots === 1 ? "" : "s"}`}`,
-    describeService(service as ServiceTime),
-    load === undefined ? `${requestsPerSecond} requests/s` : `load ${load}`,
-    `${clients} client${clients === 1 ? "" : "s"}`,
-    `${durationMs / 1_000} s`,
-    ...(scene.faults ?? []).map(describeFault),
-    `seed ${seed}`,
+/** The scene in a line, for the heading of a table or a picture: the usual, and all that is not. */
+export function describeScene(scene: Scene): string {
+  const { members, slots, load, requestsPerSecond, clients, durationMs, service, weights, pool } = scene;
+  const many = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`;
+  const unusual: readonly (readonly [is: boolean, what: string])[] = [
+    [weights.length > 1, `weights ${weights.join(" ")}`],
+    [scene.capacity !== undefined, `capacity ${scene.capacity}`],
+    [pool.size > 1, `${pool.size} connections each`],
+    [pool.queue !== undefined, "shedding"],
+    [scene.timeoutMs !== 1_000, `callers wait ${scene.timeoutMs} ms`],
+    [scene.calls > 1, `call ${many(scene.calls, "time")}`],
+    [scene.idempotent, "allow repeats"],
+    [scene.keys > 0, many(scene.keys, "key")],
   ];
-  return clause.join(", ");
+  return [
+    `${many(members, "server")}${slots === Infinity ? "" : ` × ${many(slots, "slot")}`}`,
+    describeService(service),
+    load === undefined ? `${requestsPerSecond} requests/s` : `load ${load}`,
+    many(clients, "client"),
+    `${durationMs / 1_000} s`,
+    ...unusual.filter(([is]) => is).map(([, what]) => what),
+    ...scene.faults.map(describeFault),
+    `seed ${scene.seed}`,
+  ].join(", ");
 }
 
 function describeService(service: ServiceTime): string {
