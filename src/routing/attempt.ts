@@ -39,6 +39,8 @@ export class Attempt<R> implements WorkContext {
   readonly #startedAt: number;
   #at: "working" | "lost" | "over" = "working";
   #orphan = false;
+  /** What it says of its member has been said. */
+  #judged = false;
   #controller: AbortController | undefined = undefined;
   #endedBy: unknown = undefined;
 
@@ -84,7 +86,12 @@ export class Attempt<R> implements WorkContext {
     if (this.#at === "over") return;
     if (this.#at === "working" && !this.#orphan) {
       this.#orphan = true;
-      this.call.traffic.orphaned(this.member, this.#startedAt);
+      const { traffic } = this.call;
+      if (isOutOfTime(reason) && traffic.isFailure(reason)) {
+        this.#judged = true;
+        traffic.judge(this.member, this.#startedAt, false, reason);
+      }
+      traffic.orphaned(this.member, this.#startedAt);
     }
     this.#abort(reason);
   }
@@ -123,8 +130,10 @@ export class Attempt<R> implements WorkContext {
       const afterMs = traffic.runtime.now() - this.#startedAt;
       emit("pool.orphanEnded", { pool: traffic.name, connection: `connection ${member.slot}`, afterMs });
     }
-    // What the end of an orphan has to say is of its caller's making.
-    traffic.release(member, this.#startedAt, ok || this.#orphan || !traffic.isFailure(error), ok ? undefined : error);
+    // What else the end of an orphan has to say is of its caller's making.
+    if (this.#judged) traffic.releaseJudged(member);
+    else
+      traffic.release(member, this.#startedAt, ok || this.#orphan || !traffic.isFailure(error), ok ? undefined : error);
   }
 
   #abort(reason: unknown): void {
@@ -153,6 +162,14 @@ export function attemptsOn<R>(member: PoolMember<R>): Attempt<R>[] {
   const attempts: Attempt<R>[] = [];
   for (let each = member.firstAttempt; each !== undefined; each = each.after) attempts.push(each);
   return attempts.reverse();
+}
+
+/**
+ * Whether an abort is that of `AbortSignal.timeout`. A caller who has changed its mind says nothing against the member; one
+ * whose time is over does, and a member that answers too late for everybody would otherwise look as good as any.
+ */
+function isOutOfTime(reason: unknown): boolean {
+  return reason instanceof Error && reason.name === "TimeoutError";
 }
 
 function isThenable<T>(value: T | Promise<T>): value is Promise<T> {

@@ -32,7 +32,7 @@ export class RetryBudget {
   /** Whether one more retry may be made; if so it is counted. */
   withdraw(now: number): boolean {
     const { all: requests, some: retries, someLately } = this.#tally.upTo(now);
-    const share = retries < requests * this.#fraction;
+    const share = retries + 1 <= requests * this.#fraction;
     // A bucket of the tally is a second.
     const floor = this.#fraction > 0 && someLately < leastPerSecond;
     if (!share && !floor) return false;
