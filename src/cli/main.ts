@@ -41,7 +41,8 @@ const usage = `Usage:
       --seconds     how long requests come (60)  --seed      (1)
       --timeout-ms  how long callers wait (1000) --calls     how often they call in all when told an error (1)
       --idempotent  requests may be repeated     --shed      the line turns away who has waited too long
-      --keys        different keys of requests, for rendezvous (0)
+      --keys        of requests, for rendezvous (0)
+      --bare        a pool that chooses and does nothing else: no breaker, no slow start, no retries
       What goes wrong, several with commas; MEMBER is a number from 0, or all; times without a unit are seconds:
       --slow    MEMBER:FACTOR[:FROM-TO]          --fail      MEMBER:MS[:PROBABILITY[:FROM-TO]]
       --spells  FACTOR:MS:SHARE                  --stall     MEMBER:FROM:FOR

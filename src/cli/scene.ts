@@ -26,6 +26,7 @@ export const sceneFlags = {
   compare: "text",
   size: "text",
   shed: "switch",
+  bare: "switch",
   slow: "text",
   spells: "text",
   fail: "text",
@@ -33,6 +34,14 @@ export const sceneFlags = {
   crash: "text",
   restart: "text",
   seed: "text",
+} as const;
+
+/** A pool as it is easily written by hand: it chooses, and that is all. */
+const bare = {
+  breaker: false,
+  slowStartMs: 0,
+  maxOrphans: Number.MAX_SAFE_INTEGER,
+  retry: { attempts: 1 },
 } as const;
 
 type Given =
@@ -52,7 +61,7 @@ type Given =
 /** What is to be simulated, the strategies aside. */
 export type Scene = Required<Pick<SimulateOptions, Given>> &
   Pick<SimulateOptions, "capacity" | "load" | "requestsPerSecond"> & {
-    readonly pool: { readonly size: number; readonly queue?: { readonly shed: true } };
+    readonly pool: { readonly size: number; readonly queue?: { readonly shed: true }; readonly breaker?: false };
   };
 
 export function readScene(given: Arguments): Scene {
@@ -80,6 +89,7 @@ export function readScene(given: Arguments): Scene {
     pool: {
       size: numberFlag(given, "size", { least: 1, most: 1_000, otherwise: 1 }),
       ...(flags.has("shed") ? { queue: { shed: true } } : {}),
+      ...(flags.has("bare") ? bare : {}),
     },
     faults: readFaults(given, members),
     seed: numberFlag(given, "seed", { least: 0, most: 2 ** 32 - 1, otherwise: 1 }),
@@ -106,6 +116,7 @@ export function describeScene(scene: Scene): string {
     [scene.capacity !== undefined, `capacity ${scene.capacity}`],
     [pool.size > 1, `${pool.size} connections each`],
     [pool.queue !== undefined, "shedding"],
+    [pool.breaker === false, "a bare pool"],
     [scene.timeoutMs !== 1_000, `callers wait ${scene.timeoutMs} ms`],
     [scene.calls > 1, `call ${many(scene.calls, "time")}`],
     [scene.idempotent, "allow repeats"],

@@ -55,6 +55,7 @@ describe("what is simulated", () => {
     [["--seconds", "0.5", "--timeout-ms", "50"], { durationMs: 500, timeoutMs: 50 }],
     [["--calls", "3", "--idempotent", "--keys", "7"], { calls: 3, idempotent: true, keys: 7 }],
     [["--size", "2", "--shed"], { pool: { size: 2, queue: { shed: true } } }],
+    [["--bare"], { pool: { size: 1, breaker: false, slowStartMs: 0, retry: { attempts: 1 } } }],
     [
       ["--slow", "0:10,all:2:20-40.5"],
       {
@@ -142,6 +143,7 @@ describe("what is simulated", () => {
       "--size",
       "2",
       "--shed",
+      "--bare",
     ];
     const callers = [
       "--timeout-ms",
@@ -157,7 +159,7 @@ describe("what is simulated", () => {
       "3",
     ];
     expect(describeScene(scene(...unusual, ...callers, "--service", "fixed:5", "--spells", "5:500:0.1"))).toBe(
-      "20 servers, 5 ms, 50 requests/s, 2 clients, 60 s, weights 1 2, capacity 4, 2 connections each, shedding, " +
+      "20 servers, 5 ms, 50 requests/s, 2 clients, 60 s, weights 1 2, capacity 4, 2 connections each, shedding, a bare pool, " +
         "callers wait 50 ms, call 3 times, allow repeats, 7 keys, each server × 5 for 500 ms at a time (10 % of it), seed 3",
     );
   });
