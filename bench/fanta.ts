@@ -1,8 +1,9 @@
 /**
  * What a pooled request costs.
  *
- * Four ways to send a 32-byte request and await its answer, over ten connections to one server in another process:
- * the floor (floor.ts, a minimal client by hand), a bare `FantaTCP.request`, `pool.request`, and `pool.use`. All in one
+ * Five ways to send a 32-byte request and await its answer, over ten connections to one server in another process:
+ * the floor (floor.ts, a minimal client by hand), a bare `FantaTCP.request`, `pool.request`, the same in a pool that
+ * keeps to one connection in each turn of the event loop, and `pool.use`. The first two spread their requests. All in one
  * process, in rounds, in an order that changes from round to round, so that a change in the machine's speed meets all
  * alike. The figure is the client's CPU time a request (`process.cpuUsage`), and the ratio to the floor is taken within
  * each round. Medians over the rounds. Latency is taken in runs of its own: to take it costs as much as to send.
@@ -14,6 +15,7 @@ import { once } from "node:events";
 import { createHistogram } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { leastUsed, perTick } from "poolwarden";
 import { FantaPool, FantaTCP } from "poolwarden/fanta";
 import { Floor } from "./floor.ts";
 
@@ -47,7 +49,8 @@ const port = Number(/:(\d+)/.exec(line.toString())?.[1]);
 const floors = await Promise.all(Array.from({ length: connections }, () => Floor.connect(host, port)));
 const bare = await Promise.all(Array.from({ length: connections }, () => FantaTCP.connect({ host, port })));
 const pool = await FantaPool.start({ host, port, size: connections });
-await pool.ready({ min: connections });
+const perTurn = await FantaPool.start({ host, port, size: connections, strategy: perTick(leastUsed()) });
+for (const each of [pool, perTurn]) await each.ready({ min: connections });
 
 /** One after another, as a caller by hand would share them. */
 function shared<C>(clients: readonly C[], send: (client: C) => Promise<string>): Send {
@@ -62,6 +65,7 @@ const ways: readonly Way[] = [
   { name: "floor", send: shared(floors, (client) => client.request(payload)) },
   { name: "FantaTCP.request", send: shared(bare, (client) => client.request(payload)) },
   { name: "FantaPool.request", send: () => pool.request(payload) },
+  { name: "FantaPool.request, perTick(leastUsed)", send: () => perTurn.request(payload) },
   { name: "FantaPool.use", send: () => pool.use((client) => client.request(payload)) },
 ];
 
@@ -69,7 +73,7 @@ console.log(
   `Node ${process.version}; ${connections} connections, ${payload.length}-byte payloads, the server in another process; ` +
     `medians of ${rounds} rounds of ${seconds} s\n`,
 );
-const widths = [8, 18, 14, 14, 12, 10, 10];
+const widths = [8, 38, 14, 14, 12, 10, 10];
 print(["callers", "way", "CPU µs/request", "× floor", "requests/s", "p50 ms", "p99 ms"]);
 for (const callers of [16, 128, 1_024]) {
   for (const { send } of ways) await load(send, callers, 300, undefined); // Warm.
@@ -99,7 +103,7 @@ console.log("\nBars: at 1,024 callers ≤ 1.6 × the floor and ≤ 1.0 µs; at 1
 
 for (const client of floors) client.close();
 await Promise.all(bare.map((client) => client.close()));
-await pool.close();
+for (const each of [pool, perTurn]) await each.close();
 server.kill();
 
 async function measure(send: Send, callers: number): Promise<Figures> {

@@ -1,54 +1,70 @@
 /**
  * What a choice costs: `Router.pick`, by strategy and number of members.
  *
- * The members have loads as they are under traffic (0 to 7 in flight, ties among them). CPU time a pick, medians of
- * rounds; and the bytes allocated a pick, which must be none.
+ * The members have loads as they are under traffic (0 to 7 in flight, ties among them) and have answered before, so that
+ * a strategy that remembers has something to remember; requests have keys. CPU time a pick, medians of rounds; and the
+ * bytes allocated a pick, which must be none. All picks of a round are one turn of the event loop: `perTick` asks its
+ * strategy once in as many as its limit says.
  *
- *     npm run bench
+ *     npm run bench            [--only leastUsed] [--rounds 9]
  */
+import { parseArgs } from "node:util";
 import {
   leastUsed,
+  peakEwma,
+  perTick,
+  powerOfTwo,
   Process,
   Registry,
+  type RouteRequest,
   Router,
   random,
+  rendezvous,
   roundRobin,
   type StrategyLike,
   strictRoundRobin,
+  weighted,
 } from "poolwarden";
 
-const rounds = 9;
-const strategies: Record<string, () => StrategyLike<number>> = { random, roundRobin, strictRoundRobin, leastUsed };
+const { values: flags } = parseArgs({ options: { rounds: { type: "string" }, only: { type: "string" } } });
+const rounds = Number(flags.rounds ?? 9);
+/** How long a round takes, about. A strategy that looks at every member gets fewer picks. */
+const roundMs = 50;
+const strategies: Record<string, () => StrategyLike<number>> = {
+  random,
+  roundRobin,
+  strictRoundRobin,
+  leastUsed,
+  powerOfTwo,
+  peakEwma,
+  weighted: () => weighted(),
+  "weighted(weightOf)": () => weighted<number>((member) => 1 + (member.slot % 5)),
+  rendezvous,
+  "perTick(random)": () => perTick(random()),
+  "perTick(leastUsed)": () => perTick(leastUsed()),
+};
+const requests: readonly RouteRequest[] = Array.from({ length: 1_024 }, (_, n) => ({ key: `key ${n}` }));
 
 /** What was picked goes somewhere, or there would be nothing to measure. */
 let sink = 0;
 
 console.log(`Node ${process.version}; Router.pick, medians of ${rounds} rounds\n`);
-console.log(["strategy".padEnd(18), "members".padStart(8), "ns/pick".padStart(10), "bytes/pick".padStart(12)].join(""));
+print(["strategy", "members", "ns/pick", "bytes/pick"]);
 for (const [name, make] of Object.entries(strategies)) {
+  if (flags.only !== undefined && name !== flags.only) continue;
   for (const size of [10, 100, 1_000, 10_000]) {
     const { router, end } = await routerOver(size, make());
-    const picks = size > 256 && name === "leastUsed" ? 500_000 : 2_000_000;
-    run(router, picks); // Warm.
+    const keyed = name === "rendezvous";
+    const picks = picksIn(roundMs, router, keyed);
     const ns: number[] = [];
     for (let round = 0; round < rounds; round++) {
       const cpu = process.cpuUsage();
-      run(router, picks);
+      run(router, picks, keyed);
       const { user, system } = process.cpuUsage(cpu);
       ns.push(((user + system) * 1_000) / picks);
     }
-    globalThis.gc?.();
-    const before = process.memoryUsage().heapUsed;
-    run(router, 200_000);
-    const bytes = Math.max(0, process.memoryUsage().heapUsed - before) / 200_000;
-    console.log(
-      [
-        name.padEnd(18),
-        String(size).padStart(8),
-        median(ns).toFixed(1).padStart(10),
-        bytes.toFixed(2).padStart(12),
-      ].join(""),
-    );
+    const bytes = bytesOf(Math.min(Math.max(picks, 20_000), 200_000), router, keyed);
+    print([name, String(size), median(ns).toFixed(1), bytes.toFixed(2)]);
     await end();
   }
 }
@@ -63,16 +79,44 @@ async function routerOver(
   const registry = await Registry.start<string, number>({ keys: "duplicate" });
   for (let n = 0; n < size; n++) registry.register(await Process.start({ init: () => n }), "members", n);
   const router = new Router(registry, "members", strategy);
+  for (let n = 0; n < size; n++) await router.use(() => undefined, requests[n % requests.length]);
   // Works that never end: what is in flight is spread as the strategy spreads it.
-  for (let n = 0; n < size * 3.5; n++) void router.use(() => new Promise<never>(() => undefined));
+  for (let n = 0; n < size * 3.5; n++) {
+    void router.use(() => new Promise<never>(() => undefined), requests[n % requests.length]);
+  }
   return { router, end: () => registry.close() };
 }
 
-function run(router: Router<string, number>, picks: number): void {
-  for (let n = 0; n < picks; n++) sink ^= router.pick().value;
+/** How many picks take so long. Warms the pick up on the way. */
+function picksIn(ms: number, router: Router<string, number>, keyed: boolean): number {
+  for (let picks = 1_000; ; picks *= 2) {
+    const startedAt = performance.now();
+    run(router, picks, keyed);
+    if (performance.now() - startedAt >= ms) return picks;
+  }
+}
+
+function run(router: Router<string, number>, picks: number, keyed: boolean): void {
+  if (keyed) for (let n = 0; n < picks; n++) sink ^= router.pick(requests[n & 1_023]).value;
+  else for (let n = 0; n < picks; n++) sink ^= router.pick().value;
+}
+
+/** The least of three times: what the program allocates once, to run at all, is not a pick's. */
+function bytesOf(picks: number, router: Router<string, number>, keyed: boolean): number {
+  const seen = [1, 2, 3].map(() => {
+    globalThis.gc?.();
+    const before = process.memoryUsage().heapUsed;
+    run(router, picks, keyed);
+    return Math.max(0, process.memoryUsage().heapUsed - before) / picks;
+  });
+  return Math.min(...seen);
 }
 
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[(sorted.length - 1) >> 1] as number;
+}
+
+function print([name = "", ...figures]: readonly string[]): void {
+  console.log(name.padEnd(20) + figures.map((figure) => figure.padStart(12)).join(""));
 }

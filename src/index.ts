@@ -41,6 +41,12 @@ export {
   type Member,
   type MemberInfo,
   type Outcome,
+  type PeakEwmaOptions,
+  type PerTickOptions,
+  peakEwma,
+  perTick,
+  powerOfTwo,
+  type RendezvousOptions,
   type RetryOptions,
   type Route,
   type RouteRequest,
@@ -48,11 +54,13 @@ export {
   RoutingPool,
   type RoutingPoolOptions,
   random,
+  rendezvous,
   roundRobin,
   type Strategy,
   type StrategyFactory,
   type StrategyLike,
   strictRoundRobin,
+  weighted,
 } from "./routing/index.ts";
 export { type BackoffOptions, type Runtime, systemRuntime, type Timer, type TimerOptions } from "./runtime/index.ts";
 export {

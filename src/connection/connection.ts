@@ -328,10 +328,15 @@ export class Connection<R, M> implements HasProcess {
   }
 
   #isFatal(error: Error): boolean {
-    try {
-      return this.#host.connector.isFatal?.(error) === true;
-    } catch (thrown) {
+    const failed = (thrown: unknown): void => {
       emit("callback.failed", { where: `${this.#host.pool}: isFatal`, error: asError(thrown) });
+    };
+    try {
+      const verdict: unknown = this.#host.connector.isFatal?.(error);
+      if (verdict instanceof Promise) verdict.catch(failed); // It should not be async. If it is, that must not end the program.
+      return verdict === true;
+    } catch (thrown) {
+      failed(thrown);
       return false;
     }
   }

@@ -219,7 +219,7 @@ class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
     const now = traffic.runtime.now();
     if (traffic.endError !== undefined) this.#failAndCount(traffic.endError);
     else if (now < this.#endsAt && traffic.mayRetry(error, sent, this.#tries, this.#options?.idempotent === true)) {
-      this.#again(member as PoolMember<FantaTCP<Out, In>>, now);
+      this.#again(member as PoolMember<FantaTCP<Out, In>>, error, now);
     } else this.#failAndCount(error);
   }
 
@@ -237,8 +237,9 @@ class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
     if (signal?.aborted) member.resource.abandon(this, signal.reason); // While the payload was encoded.
   }
 
-  #again(from: PoolMember<FantaTCP<Out, In>>, now: number): void {
+  #again(from: PoolMember<FantaTCP<Out, In>>, error: unknown, now: number): void {
     const ticket = this.#newTicket();
+    ticket.lastError = error;
     (ticket.tried ??= []).push(from);
     const member = this.#traffic.admitElsewhere(ticket);
     if (member !== undefined) this.#send(member, this.#endsAt - now, now);

@@ -2,7 +2,7 @@
  * The way out: whatever is asked in one turn of the event loop leaves in one write.
  *
  * A write costs a system call, some ten microseconds with what Node does around it; a small request is worth half of
- * one. So a request only puts its bytes behind those of the others, and when the turn is over (`setImmediate`: after
+ * one. So a request only puts its bytes behind those of the others, and when the turn is over (runtime/turn.ts: after
  * the callbacks of all sockets that had something to read) they go out together. It is measured to be worth a factor of
  * five, and the same in a microtask or in `process.nextTick` is worth only half as much: they come after each callback.
  *
@@ -14,8 +14,8 @@
  * an idle connection holds none. There is no limit here: what waits is bounded by what its users let be in flight.
  */
 
-import { AsyncLocalStorage } from "node:async_hooks";
 import type { Socket } from "node:net";
+import { atEndOfTurn } from "../runtime/index.ts";
 
 /** The size of a buffer that is used again. More than one turn of small requests makes, and one write of the kernel's liking. */
 const bufferBytes = 65_536;
@@ -36,6 +36,7 @@ export class Writer {
   readonly #socket: Socket;
   readonly #drained: () => void;
   readonly #written: (error?: Error | null) => void;
+  readonly #turnEnded = (): void => this.flush();
   /** Buffers filled before the current one, and how far the last of them is. Empty nearly always. */
   #full: Buffer[] = [];
   #fullUsed: number[] = [];
@@ -109,7 +110,7 @@ export class Writer {
   #schedule(): void {
     if (this.#stopped) return;
     this.#scheduled = true;
-    if (dirty.push(this) === 1) setImmediate(flushInNoContext);
+    atEndOfTurn(this.#turnEnded); // In nobody's context: a socket must not carry a caller's on to its events.
   }
 
   #next(count: number): void {
@@ -189,20 +190,4 @@ export class Writer {
 /** Only buffers of the one size are used again; the rare large ones are left to the collector. */
 function recycle(buffer: Buffer): void {
   if (buffer.length === bufferBytes && spares.length < sparesMax) spares.push(buffer);
-}
-
-/** Those with something to write in this turn. One immediate serves all connections. */
-let dirty: Writer[] = [];
-
-/**
- * An immediate runs in the async context of whoever set it: here, of the first request of the turn. A socket must not
- * carry that caller's context on to its events.
- */
-const inNoContext = AsyncLocalStorage.snapshot();
-const flushInNoContext = (): void => inNoContext(flushAll);
-
-function flushAll(): void {
-  const all = dirty;
-  dirty = [];
-  for (const writer of all) writer.flush();
 }

@@ -36,7 +36,6 @@ class Detour<R> extends Ticket<R> {
   readonly #call: { granted(member: PoolMember<R>): void; refused(error: unknown): void };
   /** All attempts and waits share the first deadline. */
   readonly giveUpAt: number;
-  lastError: unknown = undefined;
   /** The caller's async context, where somebody else may have to start the work again. */
   inContext: (<V>(act: () => V) => V) | undefined = undefined;
   hedge: HedgeTimer | undefined = undefined;

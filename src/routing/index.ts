@@ -22,5 +22,15 @@ export {
   type StrategyLike,
   strictRoundRobin,
 } from "./strategy.ts";
+export {
+  type PeakEwmaOptions,
+  type PerTickOptions,
+  peakEwma,
+  perTick,
+  powerOfTwo,
+  type RendezvousOptions,
+  rendezvous,
+  weighted,
+} from "./strategies/index.ts";
 export { PoolMember } from "./member.ts";
 export { anyone, Ticket, type Traffic } from "./traffic.ts";

@@ -21,7 +21,7 @@ import {
   type EndpointSource,
   type ConnectionState,
 } from "../connection/index.ts";
-import { AcquireTimeoutError, ConnectionLostError, OpenFailedError } from "../errors.ts";
+import { AcquireTimeoutError, ConnectionLostError } from "../errors.ts";
 import {
   type Checks,
   callback,
@@ -182,6 +182,8 @@ export class RoutingPool<R> implements Pool<R> {
   #closing: Promise<CloseReport> | undefined;
   #destroying: Promise<void> | undefined;
   #force: (() => void) | undefined;
+  /** What `destroy` was called with. */
+  #endReason: Error | undefined;
   #follower: EndpointFollower | undefined;
   #watch: Watch<R> | undefined;
 
@@ -331,9 +333,10 @@ export class RoutingPool<R> implements Pool<R> {
     if (this.traffic.phase !== "open") throw this.traffic.closedError();
     if (this.#tree.counts().ready >= min) return;
     this.#tree.nudge();
+    const startedAt = this.#runtime.now();
     const test = (): boolean => {
       if (!this.#hopeless(min)) return this.#tree.counts().ready >= min;
-      throw new OpenFailedError({ stats: this.stats(), cause: this.#tree.lastError() });
+      throw this.traffic.openFailedError(this.#runtime.now() - startedAt);
     };
     const late = (waitedMs: number): Error =>
       new AcquireTimeoutError("open", { stats: this.stats(), waitedMs, cause: this.#tree.lastError() });
@@ -530,7 +533,9 @@ export class RoutingPool<R> implements Pool<R> {
     if (place.leaving && this.traffic.phase !== "closed" && this.#tree.process.alive) {
       place.successors.push(...this.#reconcile(place).added);
     }
-    if (this.traffic.line.size > 0 && this.#hopeless()) this.traffic.refuseAll(() => this.traffic.unavailable());
+    if (this.traffic.line.size > 0 && this.#hopeless()) {
+      this.traffic.refuseAll((waitedMs) => this.traffic.openFailedError(waitedMs));
+    }
     this.#conditions.look();
   }
 
@@ -584,6 +589,7 @@ export class RoutingPool<R> implements Pool<R> {
   async #destroy(reason: Error | undefined): Promise<void> {
     const { traffic } = this;
     const aborted = traffic.calls;
+    this.#endReason = reason;
     traffic.endError = reason ?? traffic.closedError();
     this.#force?.();
     this.#endCalls(traffic.endError);
@@ -602,7 +608,7 @@ export class RoutingPool<R> implements Pool<R> {
     const { traffic } = this;
     traffic.phase = "closed";
     traffic.endError ??= error;
-    traffic.refuseAll(() => error);
+    traffic.refuseAll((waitedMs) => this.#endReason ?? traffic.closedError(waitedMs));
     for (const member of this.#members()) for (const { call } of attemptsOn(member)) call.aborted(error);
     traffic.roster.close();
     this.#watch?.close();

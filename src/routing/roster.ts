@@ -44,7 +44,7 @@ export class Roster<R> {
   /** Those a strategy may choose from. */
   readonly available: PoolMember<R>[] = [];
   /** Members registered, whether they may be chosen or not. */
-  registered = 0;
+  readonly #registered = new Set<PoolMember<R>>();
   /** The health is not looked at: too few would be left. */
   panics = false;
   readonly #options: RosterOptions;
@@ -62,6 +62,10 @@ export class Roster<R> {
   constructor(options: RosterOptions, owner: RosterOwner) {
     this.#options = options;
     this.#owner = owner;
+  }
+
+  get registered(): number {
+    return this.#registered.size;
   }
 
   /** Registered members that get nothing: their time is not over, or their probe is not. */
@@ -109,7 +113,8 @@ export class Roster<R> {
 
   joined(member: PoolMember<R>, now: number): void {
     member.registered = true;
-    if (this.registered++ === 0) this.#since = now;
+    if (this.#registered.size === 0) this.#since = now;
+    this.#registered.add(member);
     const { breaker, slowStartMs } = this.#options;
     if (breaker !== false) this.#examine(member, breaker, now);
     if (slowStartMs > 0 && now - this.#since > slowStartMs) this.#ramp(member, now);
@@ -118,11 +123,11 @@ export class Roster<R> {
 
   left(member: PoolMember<R>): void {
     member.registered = false;
-    this.registered--;
+    this.#takeOut(member);
+    this.#registered.delete(member);
     this.#ejected.delete(member);
     this.#due.delete(member);
     this.#ramping.delete(member);
-    this.#takeOut(member);
     this.#lookAtPanic();
   }
 
@@ -132,10 +137,13 @@ export class Roster<R> {
     if (++member.inFlight >= member.limit) this.reconsider(member);
   }
 
-  /** A request has left it. */
+  /** A request has left it. Whoever waits is not served before `freed`: what became of the request is told in between. */
   gave(member: PoolMember<R>): void {
     this.#inFlight--;
     member.inFlight--;
+  }
+
+  freed(member: PoolMember<R>): void {
     if (member.registered && (member.index < 0 || member.ramping)) this.reconsider(member);
   }
 
@@ -177,9 +185,12 @@ export class Roster<R> {
     }
   }
 
-  /** A strategy may have sorted what it was shown. That must not harm us: everyone gets its right index back. */
-  reindex(): void {
-    for (const [at, each] of this.available.entries()) each.index = at;
+  /** A strategy may have sorted what it was shown, or taken some out. That must not harm us: all are put back. */
+  putInOrder(): void {
+    this.available.length = 0;
+    for (const member of this.#registered) {
+      if (member.index >= 0) member.index = this.available.push(member) - 1;
+    }
   }
 
   /** No timer is left behind. */
@@ -302,7 +313,7 @@ export class Roster<R> {
   /** Takes a member out of those that may be chosen: the last one moves to its place. */
   #takeOut(member: PoolMember<R>): void {
     if (member.index < 0) return;
-    if (this.available[member.index] !== member) this.reindex();
+    if (this.available[member.index] !== member) this.putInOrder();
     const at = member.index;
     member.index = -1;
     const last = this.available.pop() as PoolMember<R>;

@@ -54,6 +54,7 @@ export class Router<K, V> {
   readonly #strategy: Strategy<V>;
   #entries: readonly Entry<K, V>[] = [];
   #members: EntryMember<K, V>[] = [];
+  #byEntry = new Map<Entry<K, V>, EntryMember<K, V>>();
   #slots = 0;
 
   /** @throws {OptionError} */
@@ -90,6 +91,7 @@ export class Router<K, V> {
    * @throws what `work` throws; what `pick` throws.
    */
   async use<T>(work: (entry: Entry<K, V>) => T | Promise<T>, request: RouteRequest = anyone): Promise<T> {
+    if (typeof work !== "function") throw new OptionError("Router.use: work", "a function", work);
     const member = this.#pick(request);
     const strategy = this.#strategy;
     const startedAt = strategy.finished === undefined ? 0 : this.#runtime.now();
@@ -107,32 +109,36 @@ export class Router<K, V> {
 
   #pick(request: RouteRequest): EntryMember<K, V> {
     const entries = this.#registry.lookup(this.#key);
-    if (entries !== this.#entries) this.#follow(entries);
+    // A strategy may have taken some out of the array it was shown: they are put back.
+    if (entries !== this.#entries || entries.length !== this.#members.length) this.#follow(entries);
     const members = this.#members;
-    if (members.length === 0) throw new NoMemberError({ stats: this.#stats() });
+    const first = members[0];
+    if (first === undefined) throw new NoMemberError({ stats: this.#stats() });
     try {
-      const member = this.#strategy.pick(members, request) as EntryMember<K, V>;
-      if (member.router === this) return member;
+      const member: unknown = this.#strategy.pick(members, request);
+      if (member instanceof EntryMember && member.router === this) return member as EntryMember<K, V>;
+      this.#listenTo("pick", member);
       throw new OptionError("Strategy.pick", "one of the members it was given", member);
     } catch (thrown) {
-      emit("callback.failed", { where: `router over "${this.#registry.name}": strategy.pick`, error: asError(thrown) });
-      return members[0] as EntryMember<K, V>;
+      this.#hookFailed("pick", thrown);
+      return first;
     }
   }
 
   /** The entries have changed: those that stay keep their member, and with it what the strategy knows of them. */
   #follow(entries: readonly Entry<K, V>[]): void {
-    const known = new Map(this.#members.map((member) => [member.entry, member]));
+    const before = this.#byEntry;
     const joined: EntryMember<K, V>[] = [];
     this.#entries = entries;
     this.#members = entries.map((entry) => {
-      const member = known.get(entry);
-      if (known.delete(entry) && member !== undefined) return member;
+      const member = before.get(entry);
+      if (before.delete(entry) && member !== undefined) return member;
       const fresh = new EntryMember(this, entry, this.#slots++);
       joined.push(fresh);
       return fresh;
     });
-    for (const member of known.values()) {
+    this.#byEntry = new Map(this.#members.map((member) => [member.entry, member]));
+    for (const member of before.values()) {
       member.router = undefined;
       this.#tell("left", () => this.#strategy.left?.(member));
     }
@@ -147,13 +153,22 @@ export class Router<K, V> {
     this.#tell("finished", () => strategy.finished?.(member, ok ? { ok, durationMs } : { ok, durationMs, error }));
   }
 
-  #tell(hook: string, call: () => void): void {
+  #tell(hook: string, call: () => unknown): void {
     try {
-      call();
+      this.#listenTo(hook, call());
     } catch (thrown) {
-      const where = `router over "${this.#registry.name}": strategy.${hook}`;
-      emit("callback.failed", { where, error: asError(thrown) });
+      this.#hookFailed(hook, thrown);
     }
+  }
+
+  /** A hook may be async all the same. Its rejection is not to end the program. */
+  #listenTo(hook: string, result: unknown): void {
+    if (result instanceof Promise) result.catch((thrown: unknown) => this.#hookFailed(hook, thrown));
+  }
+
+  #hookFailed(hook: string, thrown: unknown): void {
+    const where = `router over "${this.#registry.name}": strategy.${hook}`;
+    emit("callback.failed", { where, error: asError(thrown) });
   }
 
   #stats(): PoolStats {

@@ -37,6 +37,8 @@ export abstract class Ticket<R> extends Waiter {
   readonly traffic: Traffic<R>;
   /** Members it has been on already: others are preferred. */
   tried: PoolMember<R>[] | undefined = undefined;
+  /** What its last attempt ended in. That is the answer when nobody is to be had for another: it may have been done. */
+  lastError: unknown = undefined;
   request: RouteRequest = anyone;
 
   constructor(traffic: Traffic<R>) {
@@ -249,16 +251,13 @@ export class Traffic<R> {
       waitedMs,
       cause: open ? this.#owner.lastError() : undefined,
     });
-    this.#tellRefused(error.code, waitedMs);
-    ticket.refused(error);
+    this.#answer(ticket, error, waitedMs);
   }
 
   shed(ticket: Ticket<R>, targetMs: number): void {
     this.totals.shed++;
     const waitedMs = this.runtime.now() - ticket.joinedAt;
-    const error = new ShedError(targetMs, { stats: this.#owner.stats(), waitedMs });
-    this.#tellRefused(error.code, waitedMs);
-    ticket.refused(error);
+    this.#answer(ticket, new ShedError(targetMs, { stats: this.#owner.stats(), waitedMs }), waitedMs);
   }
 
   /**
@@ -268,8 +267,9 @@ export class Traffic<R> {
   release(member: PoolMember<R>, startedAt: number, ok: boolean, error: unknown): void {
     if (member.lost) return;
     member.answered++;
+    this.roster.gave(member);
     this.#judge(member, startedAt, ok, error);
-    this.#letGo(member);
+    this.#freed(member);
   }
 
   /** What became of a request is known, though its member still works on it: the rest is `releaseJudged`. */
@@ -280,15 +280,17 @@ export class Traffic<R> {
   releaseJudged(member: PoolMember<R>): void {
     if (member.lost) return;
     member.answered++;
-    this.#letGo(member);
+    this.roster.gave(member);
+    this.#freed(member);
   }
 
   /** A grant that was never used: it says nothing of the member. */
   giveBack(member: PoolMember<R>, now: number): void {
     if (member.lost) return;
+    this.roster.gave(member);
     this.#finished(member, now, now, true, undefined);
     this.roster.forgotten(member, now);
-    this.#letGo(member);
+    this.#freed(member);
   }
 
   /** Nobody waits for a request any more that its member still works on. */
@@ -302,9 +304,11 @@ export class Traffic<R> {
   isFailure(error: unknown): boolean {
     if (this.#connector.isFailure === undefined) return true;
     try {
-      return this.#connector.isFailure(error) !== false;
+      const verdict: unknown = this.#connector.isFailure(error);
+      this.#listenTo("isFailure", verdict);
+      return verdict !== false;
     } catch (thrown) {
-      emit("callback.failed", { where: `${this.name}: isFailure`, error: asError(thrown) });
+      this.#callbackFailed("isFailure", thrown);
       return true;
     }
   }
@@ -353,16 +357,19 @@ export class Traffic<R> {
     }
   }
 
-  closedError(): ClosedError {
-    return new ClosedError({ stats: this.#owner.stats() });
+  closedError(waitedMs?: number): ClosedError {
+    return new ClosedError({ stats: this.#owner.stats(), waitedMs });
+  }
+
+  openFailedError(waitedMs: number | undefined): OpenFailedError {
+    return new OpenFailedError({ stats: this.#owner.stats(), waitedMs, cause: this.#owner.lastError() });
   }
 
   /** Why nobody can be had at once. */
   unavailable(): BusyError | NoMemberError | OpenFailedError {
-    const stats = this.#owner.stats();
-    const cause = this.#owner.lastError();
-    if (this.roster.registered > 0) return new BusyError({ stats });
-    return this.#owner.hopeless() ? new OpenFailedError({ stats, cause }) : new NoMemberError({ stats, cause });
+    if (this.roster.registered > 0) return new BusyError({ stats: this.#owner.stats() });
+    if (this.#owner.hopeless()) return this.openFailedError(undefined);
+    return new NoMemberError({ stats: this.#owner.stats(), cause: this.#owner.lastError() });
   }
 
   #whyNot(ticket: Ticket<R>, waitMs: number, again: boolean): Error | undefined {
@@ -378,23 +385,36 @@ export class Traffic<R> {
 
   #refuse(ticket: Ticket<R>, error: unknown, waitedMs: number): void {
     this.totals.rejected++;
-    const { code } = error as { code?: unknown };
+    this.#answer(ticket, error, waitedMs);
+  }
+
+  /** Nobody was to be had. */
+  #answer(ticket: Ticket<R>, error: unknown, waitedMs: number): void {
+    const before = this.phase === "closed" ? undefined : ticket.lastError;
+    if (before !== undefined) this.totals.failed++;
+    const answer = before ?? error;
+    const { code } = answer as { code?: unknown };
     this.#tellRefused(typeof code === "string" ? code : "ABORTED", waitedMs);
-    ticket.refused(error);
+    ticket.refused(answer);
   }
 
   #pick(members: readonly PoolMember<R>[], request: RouteRequest): PoolMember<R> {
     const { available } = this.roster;
+    const count = available.length;
+    const first = members[0] as PoolMember<R>;
     try {
       const member = this.#strategy.pick(members, request) as PoolMember<R>;
       // Its own member, with room: whatever a strategy of the user's may come up with.
-      if (available[member.index] === member && (members === available || members.includes(member))) return member;
-      this.roster.reindex();
+      const inPlace = available.length === count && available[member.index] === member;
+      if (inPlace && (members === available || members.includes(member))) return member;
+      this.roster.putInOrder();
       if (members.includes(member)) return member;
+      this.#listenTo("strategy.pick", member);
       throw new OptionError("Strategy.pick", "one of the members it was given", member);
     } catch (thrown) {
-      this.#hookFailed("pick", thrown);
-      return members[0] as PoolMember<R>;
+      this.roster.putInOrder();
+      this.#callbackFailed("strategy.pick", thrown);
+      return first;
     }
   }
 
@@ -417,8 +437,8 @@ export class Traffic<R> {
     this.roster.heard(member, startedAt, ok, now);
   }
 
-  #letGo(member: PoolMember<R>): void {
-    this.roster.gave(member);
+  #freed(member: PoolMember<R>): void {
+    this.roster.freed(member);
     if (!member.registered && member.inFlight === 0) member.place.connection?.quiet();
   }
 
@@ -431,10 +451,9 @@ export class Traffic<R> {
     outcome.durationMs = now - startedAt;
     outcome.error = error;
     try {
-      const result: unknown = strategy.finished(member, outcome as Outcome);
-      if (result instanceof Promise) this.#listenTo("finished", result);
+      this.#listenTo("strategy.finished", strategy.finished(member, outcome as Outcome));
     } catch (thrown) {
-      this.#hookFailed("finished", thrown);
+      this.#callbackFailed("strategy.finished", thrown);
     }
   }
 
@@ -443,40 +462,40 @@ export class Traffic<R> {
     while (this.line.size > 0 && this.roster.hasRoom) {
       const ticket = this.line.next();
       if (ticket === undefined) return; // All who were left have been shed.
-      const granted =
-        ticket.tried === undefined ? this.admit(ticket.request, this.runtime.now()) : this.admitElsewhere(ticket);
-      ticket.granted(granted as PoolMember<R>);
+      // Where it has been does not matter: nobody else has room, or it would not have had to wait.
+      ticket.granted(this.admit(ticket.request, this.runtime.now()) as PoolMember<R>);
     }
   }
 
   #capacityOf(member: PoolMember<R>): number {
     if (this.#connector.capacity === undefined) return Infinity;
     try {
-      const capacity = this.#connector.capacity(member.resource);
+      const capacity: unknown = this.#connector.capacity(member.resource);
       if (typeof capacity === "number" && capacity >= 0) return capacity;
+      this.#listenTo("capacity", capacity);
       throw new OptionError("Connector.capacity: result", "0 or more", capacity);
     } catch (thrown) {
       // Unknown is not unlimited: one at a time cannot be wrong for any resource.
-      emit("callback.failed", { where: `${this.name}: capacity`, error: asError(thrown) });
+      this.#callbackFailed("capacity", thrown);
       return 1;
     }
   }
 
   #tell(hook: string, call: () => unknown): void {
     try {
-      const result = call();
-      if (result instanceof Promise) this.#listenTo(hook, result);
+      this.#listenTo(`strategy.${hook}`, call());
     } catch (thrown) {
-      this.#hookFailed(hook, thrown);
+      this.#callbackFailed(`strategy.${hook}`, thrown);
     }
   }
 
-  #listenTo(hook: string, result: Promise<unknown>): void {
-    result.catch((thrown: unknown) => this.#hookFailed(hook, thrown));
+  /** A callback that is none of those we wait for may be async all the same. Its rejection is not to end the program. */
+  #listenTo(which: string, result: unknown): void {
+    if (result instanceof Promise) result.catch((thrown: unknown) => this.#callbackFailed(which, thrown));
   }
 
-  #hookFailed(hook: string, thrown: unknown): void {
-    emit("callback.failed", { where: `${this.name}: strategy.${hook}`, error: asError(thrown) });
+  #callbackFailed(which: string, thrown: unknown): void {
+    emit("callback.failed", { where: `${this.name}: ${which}`, error: asError(thrown) });
   }
 
   #tellRefused(code: string, waitedMs: number): void {

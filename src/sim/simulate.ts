@@ -54,10 +54,10 @@ class Simulation {
     this.#runtime = runtime;
     this.#report = new Report(scenario, runtime.now);
     // Thrown before any pool throws: the strategy must not change what comes.
-    this.#arrivals = Dice.of(runtime);
-    this.#choices = Dice.of(runtime);
-    this.#work = drawnFrom(scenario.service, Dice.of(runtime));
-    const dice = Array.from({ length: scenario.members }, () => Dice.of(runtime));
+    this.#arrivals = Dice.seededBy(runtime);
+    this.#choices = Dice.seededBy(runtime);
+    this.#work = drawnFrom(scenario.service, Dice.seededBy(runtime));
+    const dice = Array.from({ length: scenario.members }, () => Dice.seededBy(runtime));
     this.#cluster = new Cluster(scenario, runtime, dice, this.#report);
   }
 

@@ -189,6 +189,18 @@ describe("when a connection goes", () => {
     expect(pool.stats().totals).toMatchObject({ retried: 1, succeeded: 1, failed: 1 });
   });
 
+  test("one that may have been sent, and then finds nobody in time, is told that and not that it was not sent", async () => {
+    const { handler, asked } = held();
+    const server = await serve(handler);
+    const pool = await poolOf({ port: server.port, size: 1 });
+    await pool.ready();
+    const request = pool.request("x", { idempotent: true, timeoutMs: 300 }).catch((error: unknown) => error);
+    await asked;
+    await server.close({ timeoutMs: 0 });
+    expect(await request).toMatchObject({ code: "ERR_CONNECTION_LOST", sent: "maybe" });
+    expect(pool.stats().totals).toMatchObject({ retried: 1, failed: 1 });
+  });
+
   test("one that was certainly not sent goes elsewhere without a word", async () => {
     const server = await serve((text) => text);
     const pool = await poolOf({ port: server.port, size: 2 });

@@ -24,7 +24,9 @@ export type Manner =
   /** Lost, and then handed out all the same. */
   | "deadOnArrival"
   /** Opened, and asked to go in the same breath. */
-  | "goesAway";
+  | "goesAway"
+  /** Asked to go, and then handed out all the same. */
+  | "leavingOnArrival";
 
 /** An opening that takes its time. */
 export function after(ms: number, manner: Manner, deaf?: "deaf"): Opening {
@@ -115,6 +117,8 @@ export class Server {
   closing: (resource: Resource) => Closing = () => "ok";
   /** What a resource takes at once when it is new. */
   capacity: unknown = Infinity;
+  /** Which rejections of works speak against the resource. */
+  isFailure: (error: unknown) => unknown = () => true;
   readonly connector: Connector<Resource>;
 
   constructor(runtime: VirtualRuntime) {
@@ -127,6 +131,7 @@ export class Server {
         if (resource.capacity instanceof Error) throw resource.capacity;
         return resource.capacity as number;
       },
+      isFailure: (error) => this.isFailure(error) as boolean,
       isFatal: (error) => (error as { code?: unknown }).code === "EFATAL",
     };
   }
@@ -182,6 +187,7 @@ export class Server {
     resource.capacity = this.capacity;
     this.resources.push(resource);
     if (manner === "deadOnArrival") resource.lose(new Refused("ECONNRESET"));
+    if (manner === "leavingOnArrival") resource.goAway();
     // After the connection has had it, and before the event loop turns: a pool that answers at once never lets it turn.
     if (manner === "dies") void soon().then(() => resource.lose(new Refused("ECONNRESET")));
     if (manner === "goesAway") void soon().then(() => resource.goAway());

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { type Scene, scene } from "./scene.ts";
+import { after } from "./server.ts";
 
 /** Keeps so many requests in flight on each member, and lets the pool grow old. */
 async function loaded(s: Scene, each: number): Promise<void> {
@@ -73,8 +74,7 @@ describe("a member that comes back", () => {
 test(
   "a pool that starts, or comes back as a whole, starts at once with all it has",
   scene(async (s) => {
-    // oxlint-disable-next-line unicorn/no-thenable
-    s.server.script = (nth) => ({ ms: nth * 100, then: "ok" });
+    s.server.script = (nth) => after(nth * 100, "ok");
     await s.start({ size: 4 });
     for (let n = 0; n < 40; n++) s.use();
     await s.advance(400);
