@@ -9,7 +9,7 @@
 import { demo } from "./demo.ts";
 import { request, serve } from "./fanta.ts";
 import { simulation } from "./simulate.ts";
-import { strategies } from "./strategies.ts";
+import { strategyNames } from "./strategies.ts";
 import { UsageError } from "./usage.ts";
 
 const usage = `Usage:
@@ -19,7 +19,7 @@ const usage = `Usage:
       once and none was answered wrongly.
       --seconds   how long the phases take together (20)
       --callers   callers at once, each with one request after another (256)
-      --strategy  who takes a request: leastUsed, roundRobin, strictRoundRobin or random (leastUsed)
+      --strategy  who takes a request (leastUsed): one of ${strategyNames.join(", ")}
       --port      the first of three ports for the servers (7301)
       --json      the result as JSON, and nothing else
   poolwarden fanta serve [--port N] [--host H]
@@ -31,7 +31,7 @@ const usage = `Usage:
   poolwarden simulate [--strategy NAME | --compare NAME,NAME,…] [--svg FILE] [--json] [what is simulated]
       Which strategy, under what? The real pool over simulated servers, in virtual time: what callers saw, and who
       was sent what. The same seed gives the same figures everywhere.
-      --strategy    one of ${Object.keys(strategies).join(", ")} (leastUsed)
+      --strategy    one of ${strategyNames.join(", ")}
       --compare     several of them, on the same requests
       --members     servers (20)                 --slots     requests that each works on at once (4), or unlimited
       --weights     of servers, in turn: 1,1,2   --capacity  what a server announces it takes, its line included

@@ -5,7 +5,7 @@
 
 import { readFileSync } from "node:fs";
 import type { Fault, ServiceTime, SimulateOptions } from "../sim/index.ts";
-import { strategies } from "./strategies.ts";
+import { type StrategyName, strategyNames } from "./strategies.ts";
 import { type Arguments, numberFlag, refuse, UsageError } from "./usage.ts";
 
 export const sceneFlags = {
@@ -97,12 +97,13 @@ export function readScene(given: Arguments): Scene {
 }
 
 /** The names of the strategies to run, one after another. */
-export function readStrategies({ flags }: Arguments): string[] {
+export function readStrategies({ flags }: Arguments): StrategyName[] {
   if (flags.has("strategy") && flags.has("compare")) throw new UsageError("give --strategy or --compare, not both");
   const flag = flags.has("compare") ? "compare" : "strategy";
-  const names = (flags.get(flag) ?? "leastUsed").split(",");
-  const wrong = names.find((name) => !Object.hasOwn(strategies, name));
-  if (wrong !== undefined) refuse(flag, `names out of ${Object.keys(strategies).join(", ")}`, wrong);
+  const names = (flags.get(flag) ?? "leastUsed").split(",").map((word) => {
+    const name = strategyNames.find((each) => each === word);
+    return name ?? refuse(flag, `names out of ${strategyNames.join(", ")}`, word);
+  });
   if (flag === "strategy" && names.length > 1) refuse(flag, "one name (--compare takes several)", names.join(","));
   return [...new Set(names)];
 }

@@ -10,7 +10,7 @@ import { type Fault, type SimulationResult, simulate } from "../sim/index.ts";
 import { drawLatency } from "./picture.ts";
 import { describeScene, readScene, readStrategies, type Scene, sceneFlags } from "./scene.ts";
 import { type Output, Screen } from "./screen.ts";
-import { strategies } from "./strategies.ts";
+import { strategies, type StrategyName } from "./strategies.ts";
 import { grouped, table } from "./table.ts";
 import { parse, textFlag, UsageError } from "./usage.ts";
 
@@ -56,13 +56,13 @@ export async function simulation(
   return 0;
 }
 
-async function runAll(names: readonly string[], scene: Scene, screen: Screen): Promise<Results> {
+async function runAll(names: readonly StrategyName[], scene: Scene, screen: Screen): Promise<Results> {
   const results = new Map<string, SimulationResult>();
   for (const name of names) {
     let shownAt = performance.now();
     const result = await simulate({
       ...scene,
-      strategy: (strategies[name] as (typeof strategies)[string])(),
+      strategy: strategies[name](),
       onProgress: ({ simulatedMs, durationMs, requests }) => {
         if (performance.now() - shownAt < showEveryMs) return;
         shownAt = performance.now();
