@@ -8,17 +8,14 @@
  *
  *     npm run bench:routing            [-- NAME …]   only the bars whose names begin so
  */
-import * as poolwarden from "poolwarden";
-import type { StrategyFactory } from "poolwarden";
+import { leastUsed, peakEwma, powerOfTwo, random, roundRobin } from "poolwarden";
 import { type Attempt, type MemberResult, type SimulateOptions, type SimulationResult, simulate } from "poolwarden/sim";
 
 const seed = 1;
 const bare = { breaker: false, slowStartMs: 0, maxOrphans: 1e9, retry: { attempts: 1 } } as const;
 
 /** The default first. */
-const names = ["leastUsed", "roundRobin", "random", "powerOfTwo", "peakEwma"] as const;
-const factories = poolwarden as unknown as Record<string, (() => StrategyFactory) | undefined>;
-const strategies = names.filter((name) => factories[name] !== undefined);
+const strategies = { leastUsed, roundRobin, random, powerOfTwo, peakEwma };
 
 type Column = (result: SimulationResult) => string;
 const verdicts: { readonly bar: string; readonly figure: string; readonly met: boolean }[] = [];
@@ -50,10 +47,8 @@ async function compare(
     results.set(name, result);
     print([name, ...Object.values(columns).map((cell) => cell(result))]);
   };
-  for (const name of strategies) {
-    await row(name, { ...options, strategy: (factories[name] as () => StrategyFactory)() });
-  }
-  await row("bare", { ...options, strategy: poolwarden.roundRobin(), pool: { ...options.pool, ...bare } });
+  for (const [name, make] of Object.entries(strategies)) await row(name, { ...options, strategy: make() });
+  await row("bare", { ...options, strategy: roundRobin(), pool: { ...options.pool, ...bare } });
   return (name) => results.get(name) as SimulationResult;
 }
 

@@ -13,18 +13,14 @@ import { subscribe } from "node:diagnostics_channel";
 import { PoolwardenError } from "../errors.ts";
 import { FantaPool } from "../fanta/index.ts";
 import type { ProcessTree } from "../pool/index.ts";
-import { leastUsed, random, roundRobin, strictRoundRobin } from "../routing/index.ts";
 import { systemRuntime } from "../runtime/index.ts";
 import { Callers } from "./callers.ts";
 import { asRecord, faults, inOrder, inWords } from "./report.ts";
 import { Screen } from "./screen.ts";
 import { ServerProcess } from "./servers.ts";
+import { strategies, type StrategyName, strategyNames } from "./strategies.ts";
 import { drawTree, grouped } from "./table.ts";
 import { choiceFlag, numberFlag, parse, UsageError } from "./usage.ts";
-
-const strategies = { leastUsed, roundRobin, strictRoundRobin, random };
-type StrategyName = keyof typeof strategies;
-const strategyNames = Object.keys(strategies) as StrategyName[];
 
 const servers = 3;
 const connectionsEach = 4;

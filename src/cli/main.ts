@@ -9,7 +9,7 @@
 import { demo } from "./demo.ts";
 import { request, serve } from "./fanta.ts";
 import { simulation } from "./simulate.ts";
-import { strategies } from "./strategies.ts";
+import { strategyNames } from "./strategies.ts";
 import { UsageError } from "./usage.ts";
 
 const usage = `Usage:
@@ -19,7 +19,7 @@ const usage = `Usage:
       once and none was answered wrongly.
       --seconds   how long the phases take together (20)
       --callers   callers at once, each with one request after another (256)
-      --strategy  who takes a request: leastUsed, roundRobin, strictRoundRobin or random (leastUsed)
+      --strategy  who takes a request (leastUsed): one of ${strategyNames.join(", ")}
       --port      the first of three ports for the servers (7301)
       --json      the result as JSON, and nothing else
   poolwarden fanta serve [--port N] [--host H]
@@ -31,7 +31,7 @@ const usage = `Usage:
   poolwarden simulate [--strategy NAME | --compare NAME,NAME,…] [--svg FILE] [--json] [what is simulated]
       Which strategy, under what? The real pool over simulated servers, in virtual time: what callers saw, and who
       was sent what. The same seed gives the same figures everywhere.
-      --strategy    one of ${Object.keys(strategies).join(", ")} (leastUsed)
+      --strategy    one of ${strategyNames.join(", ")}
       --compare     several of them, on the same requests
       --members     servers (20)                 --slots     requests that each works on at once (4), or unlimited
       --weights     of servers, in turn: 1,1,2   --capacity  what a server announces it takes, its line included
@@ -41,7 +41,8 @@ const usage = `Usage:
       --seconds     how long requests come (60)  --seed      (1)
       --timeout-ms  how long callers wait (1000) --calls     how often they call in all when told an error (1)
       --idempotent  requests may be repeated     --shed      the line turns away who has waited too long
-      --keys        different keys of requests, for rendezvous (0)
+      --keys        of requests, for rendezvous (0)
+      --bare        a pool that chooses and does nothing else: no breaker, no slow start, no retries
       What goes wrong, several with commas; MEMBER is a number from 0, or all; times without a unit are seconds:
       --slow    MEMBER:FACTOR[:FROM-TO]          --fail      MEMBER:MS[:PROBABILITY[:FROM-TO]]
       --spells  FACTOR:MS:SHARE                  --stall     MEMBER:FROM:FOR

@@ -53,7 +53,7 @@ const ink = "#1f2937";
 /** As far left as the median. */
 const leastNines = 10 ** 0.3;
 /** So that lines which lie on each other can all be seen. */
-const dashes = [[], [9, 3], [3, 3], [12, 3, 3, 3], [1, 2], [6, 2]];
+const dashes = [[], [9, 3], [3, 3], [12, 3, 3, 3], [2, 2], [6, 2]];
 /** Between the names above the picture; a letter's width is a guess, for text is measured only where it is shown. */
 const [letterWidth, symbolWidth, nameGap] = [6.4, 26, 22];
 

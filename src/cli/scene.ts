@@ -5,7 +5,7 @@
 
 import { readFileSync } from "node:fs";
 import type { Fault, ServiceTime, SimulateOptions } from "../sim/index.ts";
-import { strategies } from "./strategies.ts";
+import { type StrategyName, strategyNames } from "./strategies.ts";
 import { type Arguments, numberFlag, refuse, UsageError } from "./usage.ts";
 
 export const sceneFlags = {
@@ -26,6 +26,7 @@ export const sceneFlags = {
   compare: "text",
   size: "text",
   shed: "switch",
+  bare: "switch",
   slow: "text",
   spells: "text",
   fail: "text",
@@ -35,8 +36,35 @@ export const sceneFlags = {
   seed: "text",
 } as const;
 
+/** A pool as it is easily written by hand: it chooses, and that is all. */
+const bare = {
+  breaker: false,
+  slowStartMs: 0,
+  maxOrphans: Number.MAX_SAFE_INTEGER,
+  retry: { attempts: 1 },
+} as const;
+
+type Given =
+  | "members"
+  | "slots"
+  | "weights"
+  | "service"
+  | "clients"
+  | "durationMs"
+  | "timeoutMs"
+  | "calls"
+  | "idempotent"
+  | "keys"
+  | "faults"
+  | "seed";
+
 /** What is to be simulated, the strategies aside. */
-export function readScene(given: Arguments): SimulateOptions {
+export type Scene = Required<Pick<SimulateOptions, Given>> &
+  Pick<SimulateOptions, "capacity" | "load" | "requestsPerSecond"> & {
+    readonly pool: { readonly size: number; readonly queue?: { readonly shed: true }; readonly breaker?: false };
+  };
+
+export function readScene(given: Arguments): Scene {
   const { flags } = given;
   const members = numberFlag(given, "members", { least: 1, most: 10_000, otherwise: 20 });
   const slots = flags.get("slots") === "unlimited" ? Infinity : count(given, "slots", 4);
@@ -61,6 +89,7 @@ export function readScene(given: Arguments): SimulateOptions {
     pool: {
       size: numberFlag(given, "size", { least: 1, most: 1_000, otherwise: 1 }),
       ...(flags.has("shed") ? { queue: { shed: true } } : {}),
+      ...(flags.has("bare") ? bare : {}),
     },
     faults: readFaults(given, members),
     seed: numberFlag(given, "seed", { least: 0, most: 2 ** 32 - 1, otherwise: 1 }),
@@ -68,29 +97,42 @@ export function readScene(given: Arguments): SimulateOptions {
 }
 
 /** The names of the strategies to run, one after another. */
-export function readStrategies({ flags }: Arguments): string[] {
+export function readStrategies({ flags }: Arguments): StrategyName[] {
   if (flags.has("strategy") && flags.has("compare")) throw new UsageError("give --strategy or --compare, not both");
   const flag = flags.has("compare") ? "compare" : "strategy";
-  const names = (flags.get(flag) ?? "leastUsed").split(",");
-  const wrong = names.find((name) => !Object.hasOwn(strategies, name));
-  if (wrong !== undefined) refuse(flag, `names out of ${Object.keys(strategies).join(", ")}`, wrong);
+  const names = (flags.get(flag) ?? "leastUsed").split(",").map((word) => {
+    const name = strategyNames.find((each) => each === word);
+    return name ?? refuse(flag, `names out of ${strategyNames.join(", ")}`, word);
+  });
   if (flag === "strategy" && names.length > 1) refuse(flag, "one name (--compare takes several)", names.join(","));
   return [...new Set(names)];
 }
 
-/** The scene in a line, for the heading of a table or a picture. */
-export function describeScene(scene: SimulateOptions): string {
-  const { members = 0, slots = 0, load, requestsPerSecond = 0, clients = 1, durationMs = 0, service, seed } = scene;
-  const clause = [
-    `${members} server${members === 1 ? "" : "s"}${slots === Infinity ? "" : ` × ${slots} slot${slots === 1 ? "" : "s"}`}`,
-    describeService(service as ServiceTime),
-    load === undefined ? `${requestsPerSecond} requests/s` : `load ${load}`,
-    `${clients} client${clients === 1 ? "" : "s"}`,
-    `${durationMs / 1_000} s`,
-    ...(scene.faults ?? []).map(describeFault),
-    `seed ${seed}`,
+/** The scene in a line, for the heading of a table or a picture: the usual, and all that is not. */
+export function describeScene(scene: Scene): string {
+  const { members, slots, load, requestsPerSecond, clients, durationMs, service, weights, pool } = scene;
+  const many = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`;
+  const unusual: readonly (readonly [is: boolean, what: string])[] = [
+    [weights.length > 1, `weights ${weights.join(" ")}`],
+    [scene.capacity !== undefined, `capacity ${scene.capacity}`],
+    [pool.size > 1, `${pool.size} connections each`],
+    [pool.queue !== undefined, "shedding"],
+    [pool.breaker === false, "a bare pool"],
+    [scene.timeoutMs !== 1_000, `callers wait ${scene.timeoutMs} ms`],
+    [scene.calls > 1, `call ${many(scene.calls, "time")}`],
+    [scene.idempotent, "allow repeats"],
+    [scene.keys > 0, many(scene.keys, "key")],
   ];
-  return clause.join(", ");
+  return [
+    `${many(members, "server")}${slots === Infinity ? "" : ` × ${many(slots, "slot")}`}`,
+    describeService(service),
+    load === undefined ? `${requestsPerSecond} requests/s` : `load ${load}`,
+    many(clients, "client"),
+    `${durationMs / 1_000} s`,
+    ...unusual.filter(([is]) => is).map(([, what]) => what),
+    ...scene.faults.map(describeFault),
+    `seed ${scene.seed}`,
+  ].join(", ");
 }
 
 function describeService(service: ServiceTime): string {

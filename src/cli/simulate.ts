@@ -6,16 +6,16 @@
  */
 
 import { writeFileSync } from "node:fs";
-import { type Fault, type SimulateOptions, type SimulationResult, simulate } from "../sim/index.ts";
+import { type Fault, type SimulationResult, simulate } from "../sim/index.ts";
 import { drawLatency } from "./picture.ts";
-import { describeScene, readScene, readStrategies, sceneFlags } from "./scene.ts";
+import { describeScene, readScene, readStrategies, type Scene, sceneFlags } from "./scene.ts";
 import { type Output, Screen } from "./screen.ts";
-import { strategies } from "./strategies.ts";
+import { strategies, type StrategyName } from "./strategies.ts";
 import { grouped, table } from "./table.ts";
 import { parse, textFlag, UsageError } from "./usage.ts";
 
 /** Members that are still shown one by one. */
-const mostMembers = 12;
+const mostMembers = 8;
 const showEveryMs = 100;
 
 export interface Outputs {
@@ -41,7 +41,7 @@ export async function simulation(
   const results = await runAll(names, scene, new Screen(err, { term: process.env["TERM"] }));
   const title = describeScene(scene);
   if (draw !== undefined && file !== undefined) {
-    const svg = await draw(results, { title, timeoutMs: scene.timeoutMs ?? Infinity });
+    const svg = await draw(results, { title, timeoutMs: scene.timeoutMs });
     try {
       writeFileSync(file, svg);
     } catch (error) {
@@ -50,19 +50,19 @@ export async function simulation(
     }
   }
   out.write(
-    json ? `${JSON.stringify(asRecord(title, results), undefined, 2)}\n` : inWords(title, results, scene.faults ?? []),
+    json ? `${JSON.stringify(asRecord(title, results), undefined, 2)}\n` : inWords(title, results, scene.faults),
   );
   if (file !== undefined && !json) out.write(`\nThe distribution of latencies is drawn in ${file}.\n`);
   return 0;
 }
 
-async function runAll(names: readonly string[], scene: SimulateOptions, screen: Screen): Promise<Results> {
+async function runAll(names: readonly StrategyName[], scene: Scene, screen: Screen): Promise<Results> {
   const results = new Map<string, SimulationResult>();
   for (const name of names) {
     let shownAt = performance.now();
     const result = await simulate({
       ...scene,
-      strategy: (strategies[name] as (typeof strategies)[string])(),
+      strategy: strategies[name](),
       onProgress: ({ simulatedMs, durationMs, requests }) => {
         if (performance.now() - shownAt < showEveryMs) return;
         shownAt = performance.now();

@@ -5,4 +5,4 @@ export { Dice } from "./dice.ts";
 export { newPromise, takeReject, takeResolve } from "./deferred.ts";
 export { Deadlines, type DurationList, type Timed } from "./deadlines.ts";
 export { type Runtime, systemRuntime, type Timer, type TimerOptions } from "./runtime.ts";
-export { atEndOfTurn } from "./turn.ts";
+export { atEndOfTurn, turnIsAwaited } from "./turn.ts";

@@ -21,6 +21,11 @@ export function atEndOfTurn(callback: () => void): void {
   if (waiting.push(callback) === 1) setImmediate(endTurn);
 }
 
+/** Whether somebody waits for the end of this turn: a simulation must then let it end before time passes. */
+export function turnIsAwaited(): boolean {
+  return waiting.length > 0;
+}
+
 const inNoContext = AsyncLocalStorage.snapshot();
 const endTurn = (): void => inNoContext(callBack);
 

@@ -15,7 +15,7 @@
 
 import { PoolwardenError } from "../errors.ts";
 import { RoutingPool } from "../routing/index.ts";
-import { Deadlines, Dice, type DurationList, type Timed } from "../runtime/index.ts";
+import { Dice } from "../runtime/index.ts";
 import { Cluster, exponential, type SimulatedConnection } from "./cluster.ts";
 import { Report, type SimulationResult } from "./report.ts";
 import { Virtual } from "./runtime.ts";
@@ -42,7 +42,6 @@ class Simulation {
   readonly #work: () => number;
   readonly #arrivals: Dice;
   readonly #choices: Dice;
-  readonly #waiting: Deadlines<Patience>;
   readonly #pools: RoutingPool<SimulatedConnection>[] = [];
   /** When the last request came. */
   #at = 0;
@@ -60,7 +59,6 @@ class Simulation {
     this.#work = drawnFrom(scenario.service, Dice.seededBy(runtime));
     const dice = Array.from({ length: scenario.members }, () => Dice.seededBy(runtime));
     this.#cluster = new Cluster(scenario, runtime, dice, this.#report);
-    this.#waiting = new Deadlines(runtime, (patience: Patience) => patience.end(), { keepAlive: true });
   }
 
   async run(): Promise<SimulationResult> {
@@ -130,17 +128,17 @@ class Simulation {
     const { timeoutMs, idempotent } = this.#scenario;
     const { pool, key, madeAt, workMs } = request;
     const patience = new Patience();
-    this.#waiting.add(patience, this.#runtime.now(), timeoutMs);
+    const timer = this.#runtime.setTimer(patience.end, timeoutMs);
     const work = (connection: SimulatedConnection): Promise<void> => connection.request(workMs);
     const signal = patience as unknown as AbortSignal;
     const options = { signal, timeoutMs, idempotent };
     pool.use(work, key === undefined ? options : { ...options, key }).then(
       () => {
-        this.#waiting.remove(patience);
+        timer.cancel();
         this.#report.told(madeAt, undefined);
       },
       (error: unknown) => {
-        this.#waiting.remove(patience);
+        timer.cancel();
         if (callsLeft > 1) this.#call(request, callsLeft - 1);
         else this.#report.told(madeAt, codeOf(error));
       },
@@ -179,11 +177,7 @@ class TimedOut extends PoolwardenError {
  * How long a caller waits: an AbortSignal, as far as a pool looks at it. One of Node's costs more than the rest of a
  * simulated request together.
  */
-class Patience implements Timed {
-  deadline = 0;
-  timedBefore: Timed | undefined = undefined;
-  timedAfter: Timed | undefined = undefined;
-  timedIn: DurationList | undefined = undefined;
+class Patience {
   aborted = false;
   reason: unknown = undefined;
   #listener: (() => void) | undefined = undefined;
@@ -196,11 +190,11 @@ class Patience implements Timed {
     this.#listener = undefined;
   }
 
-  end(): void {
+  readonly end = (): void => {
     this.aborted = true;
     this.reason = new TimedOut();
     this.#listener?.();
-  }
+  };
 }
 
 /** How much work there is in each request, one after another. */

@@ -5,15 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { drawLatency } from "../../src/cli/picture.ts";
-import { describeScene, readScene, readStrategies, sceneFlags } from "../../src/cli/scene.ts";
+import { describeScene, readScene, readStrategies, type Scene, sceneFlags } from "../../src/cli/scene.ts";
 import { simulation } from "../../src/cli/simulate.ts";
 import { parse, UsageError } from "../../src/cli/usage.ts";
-import { type SimulateOptions, type SimulationResult, simulate } from "../../src/sim/index.ts";
+import { type SimulationResult, simulate } from "../../src/sim/index.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "poolwarden-"));
 const small = ["--members", "3", "--slots", "2", "--seconds", "2"];
 
-function scene(...args: string[]): SimulateOptions {
+function scene(...args: string[]): Scene {
   return readScene(parse(args, sceneFlags));
 }
 
@@ -55,6 +55,7 @@ describe("what is simulated", () => {
     [["--seconds", "0.5", "--timeout-ms", "50"], { durationMs: 500, timeoutMs: 50 }],
     [["--calls", "3", "--idempotent", "--keys", "7"], { calls: 3, idempotent: true, keys: 7 }],
     [["--size", "2", "--shed"], { pool: { size: 2, queue: { shed: true } } }],
+    [["--bare"], { pool: { size: 1, breaker: false, slowStartMs: 0, retry: { attempts: 1 } } }],
     [
       ["--slow", "0:10,all:2:20-40.5"],
       {
@@ -129,6 +130,37 @@ describe("what is simulated", () => {
     expect(describeScene(scene(...small, "--slow", "0:10:5-8", "--fail", "1:2:0.5", "--restart", "all:1:1:1"))).toBe(
       "3 servers × 2 slots, 10 ms (exponential), load 0.7, 1 client, 2 s, server 0 × 10 from 5 s to 8 s, " +
         "server 1 fails 50 % in 2 ms, all servers restarting in turn, seed 1",
+    );
+    const unusual = [
+      "--slots",
+      "unlimited",
+      "--rate",
+      "50",
+      "--weights",
+      "1,2",
+      "--capacity",
+      "4",
+      "--size",
+      "2",
+      "--shed",
+      "--bare",
+    ];
+    const callers = [
+      "--timeout-ms",
+      "50",
+      "--calls",
+      "3",
+      "--idempotent",
+      "--keys",
+      "7",
+      "--clients",
+      "2",
+      "--seed",
+      "3",
+    ];
+    expect(describeScene(scene(...unusual, ...callers, "--service", "fixed:5", "--spells", "5:500:0.1"))).toBe(
+      "20 servers, 5 ms, 50 requests/s, 2 clients, 60 s, weights 1 2, capacity 4, 2 connections each, shedding, a bare pool, " +
+        "callers wait 50 ms, call 3 times, allow repeats, 7 keys, each server × 5 for 500 ms at a time (10 % of it), seed 3",
     );
   });
 });

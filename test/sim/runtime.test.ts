@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { atEndOfTurn } from "../../src/runtime/index.ts";
 import { virtualRuntime } from "../../src/sim/index.ts";
 import { Virtual } from "../../src/sim/runtime.ts";
 import { alive } from "./garbage.ts";
@@ -194,7 +195,7 @@ describe("until", () => {
 });
 
 describe("drive", () => {
-  /** Timers that set timers, with promises and awaits hanging on each, all of which may do the same. */
+  /** Timers that set timers, with promises, awaits and ends of turns hanging on each, all of which may do the same. */
   function program(runtime: Virtual, log: string[]): void {
     let left = 400;
     const act = (name: string): void => {
@@ -202,6 +203,7 @@ describe("drive", () => {
       if (left-- <= 0) return;
       const roll = runtime.random();
       if (roll < 0.4) runtime.setTimer(() => act(`${name}t`), Math.floor(runtime.random() * 4));
+      if (roll > 0.95) atEndOfTurn(() => act(`${name}e`));
       if (roll > 0.3 && roll < 0.6) void Promise.resolve().then(() => act(`${name}p`));
       if (roll > 0.6) {
         void (async () => {
@@ -244,6 +246,21 @@ describe("drive", () => {
     }
     await runtime.drive(() => false, 1);
     expect(order).toEqual(["a", "tick of a", "last of a", "b", "tick of b", "last of b"]);
+  });
+
+  test("lets the turn end before the next timer when somebody waits for that, however often", async () => {
+    const runtime = new Virtual(1, 0);
+    const order: string[] = [];
+    for (let at = 0; at < 600; at++) {
+      runtime.setTimer(() => {
+        order.push(`${at}`);
+        // In the middle of large batches, one after another, and from a promise.
+        if (at % 200 < 3) void Promise.resolve().then(() => atEndOfTurn(() => order.push(`end of ${at}`)));
+      }, at);
+    }
+    await runtime.drive(() => false, 1_000);
+    const expected = Array.from({ length: 600 }, (_, at) => (at % 200 < 3 ? [`${at}`, `end of ${at}`] : [`${at}`]));
+    expect(order).toEqual(expected.flat());
   });
 
   test("ends as soon as it is done, when no timer is left, and at its limit, with the clock where it then is", async () => {
