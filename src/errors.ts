@@ -244,7 +244,7 @@ export class NoMemberError extends PoolError {
   constructor(fields: PoolErrorFields) {
     super(
       `pool "${fields.stats.name}": no member is connected (${counts(fields.stats)}). ` +
-        `Retry later; see the cause for why the last attempt to open one failed.`,
+        `Retry later${fields.cause === undefined ? "." : "; see the cause for why the last attempt to open one failed."}`,
       fields,
     );
   }

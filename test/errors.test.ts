@@ -148,6 +148,15 @@ const rows: Row[] = [
     remedy: "Retry later; see the cause for why the last attempt to open one failed.",
   },
   {
+    made: new errors.NoMemberError({ stats }),
+    name: "NoMemberError",
+    code: "ERR_POOL_NO_MEMBER",
+    retryable: true,
+    fields: { stats, cause: undefined },
+    says: [counted],
+    remedy: "Retry later.",
+  },
+  {
     made: new errors.BusyError({ stats }),
     name: "BusyError",
     code: "ERR_POOL_BUSY",

@@ -61,7 +61,9 @@ export function fantaConnector<Out = string, In = string>(
     name: "fanta",
     ...(port === undefined ? {} : { endpoints: [{ id: `${host}:${port}`, data: { host, port } }] }),
     open: async ({ endpoint, signal, lost, draining }) => {
-      const connection = await FantaTCP.connect<Out, In>({ ...tcp, ...addressOf(endpoint), signal });
+      // How long it may take is the pool's to say (openTimeoutMs), and its signal says so.
+      const connectTimeoutMs = Number.MAX_SAFE_INTEGER;
+      const connection = await FantaTCP.connect<Out, In>({ ...tcp, ...addressOf(endpoint), signal, connectTimeoutMs });
       connection.process.monitor((reason) => lost(reason instanceof Error ? reason : undefined));
       connection.onDraining(draining);
       return connection;

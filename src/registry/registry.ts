@@ -19,7 +19,7 @@
  */
 
 import { asError, OptionError, RegistryError } from "../errors.ts";
-import { callback, checkOptions, iterable, oneOf, required, runtimeCheck, signal, text } from "../options.ts";
+import { checkOptions, iterable, oneOf, required, runtimeCheck, signal, text } from "../options.ts";
 import { type ExitReason, type HasProcess, Process, processOf } from "../process/index.ts";
 import { type Runtime, systemRuntime } from "../runtime/index.ts";
 import { emit } from "../telemetry/index.ts";
@@ -199,6 +199,7 @@ export class Registry<K = unknown, V = unknown> implements HasProcess, AsyncDisp
   /** Removes the owner's entries under a key whose value matches. What `match` throws removes nothing. */
   unregisterMatch(owner: HasProcess, key: K, match: (value: V) => boolean): void {
     const process = processOf("Registry.unregister: owner", owner);
+    mustBeFunction("Registry.unregisterMatch: match", match);
     const slots = [...(this.#owners.get(process)?.byKey.get(key) ?? [])];
     const matching = slots.filter((slot) => match(slot.entry.value));
     this.#take(
@@ -252,6 +253,7 @@ export class Registry<K = unknown, V = unknown> implements HasProcess, AsyncDisp
   updateValue(owner: HasProcess, key: K, update: (value: V) => V): { value: V; previous: V } | undefined {
     this.#mustBeUnique("updateValue");
     const process = processOf("Registry.updateValue: owner", owner);
+    mustBeFunction("Registry.updateValue: update", update);
     const [slot] = this.#owners.get(process)?.byKey.get(key) ?? [];
     if (slot === undefined) return undefined;
     const previous = slot.entry.value;
@@ -265,6 +267,7 @@ export class Registry<K = unknown, V = unknown> implements HasProcess, AsyncDisp
 
   /** The entries under a key that a predicate accepts. */
   match(key: K, match: (value: V, owner: Process) => boolean): Entry<K, V>[] {
+    mustBeFunction("Registry.match: match", match);
     return this.lookup(key).filter((entry) => match(entry.value, entry.owner));
   }
 
@@ -290,6 +293,7 @@ export class Registry<K = unknown, V = unknown> implements HasProcess, AsyncDisp
 
   /** Hands the entries under a key to `send`, in this very call; does not call it when there are none. */
   dispatch(key: K, send: (entries: readonly Entry<K, V>[]) => void): void {
+    mustBeFunction("Registry.dispatch: send", send);
     const entries = this.lookup(key);
     if (entries.length > 0) send(entries);
   }
@@ -300,7 +304,7 @@ export class Registry<K = unknown, V = unknown> implements HasProcess, AsyncDisp
    */
   listen(listener: (event: RegistryEvent<K, V>) => void): Disposable {
     this.#mustBeOpen();
-    if (typeof listener !== "function") throw new OptionError("Registry.listen: listener", "a function", listener);
+    mustBeFunction("Registry.listen: listener", listener);
     const subscription = { hear: listener, since: this.#happened };
     this.#listeners.add(subscription);
     return { [Symbol.dispose]: () => this.#listeners.delete(subscription) };
@@ -316,7 +320,7 @@ export class Registry<K = unknown, V = unknown> implements HasProcess, AsyncDisp
   async lock<T>(key: unknown, work: () => T | Promise<T>, options: { signal?: AbortSignal } = {}): Promise<T> {
     this.#mustBeOpen();
     checkOptions("Registry.lock", options, { signal: signal() });
-    if (!callback().accepts(work)) throw new OptionError("Registry.lock: work", "a function", work);
+    mustBeFunction("Registry.lock: work", work);
     return this.#locks.run(key, work, options.signal);
   }
 
@@ -443,6 +447,10 @@ export class Registry<K = unknown, V = unknown> implements HasProcess, AsyncDisp
     const fields = { registry: this.name, ...(holder === undefined ? {} : { holder }) };
     return new RegistryError<Process>(code, `registry "${this.name}" ${says}`, fields);
   }
+}
+
+function mustBeFunction(what: string, given: unknown): void {
+  if (typeof given !== "function") throw new OptionError(what, "a function", given);
 }
 
 function metaOf(pairs: RegistryOptions["meta"]): Map<unknown, unknown> {

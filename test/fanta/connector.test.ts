@@ -4,6 +4,8 @@ import { afterEach, describe, expect, test } from "vitest";
 import type { Connector, Endpoint, OpenContext } from "../../src/connection/index.ts";
 import { FantaError } from "../../src/errors.ts";
 import { FantaPool, FantaServer, type FantaTCP, fantaConnector } from "../../src/fanta/index.ts";
+import { virtualRuntime } from "../../src/sim/index.ts";
+import { Listener } from "../multiplex/loopback.ts";
 import { turns, until } from "../multiplex/turns.ts";
 
 const servers: FantaServer[] = [];
@@ -96,6 +98,20 @@ describe("a Fanta connector", () => {
     const reason = await second.fanta.process.exited;
     expect({ lost: second.lost, drained: second.drained }).toEqual({ lost: [reason], drained: [] });
     expect(reason).toBeInstanceOf(Error);
+  });
+
+  test("lets opening take as long as the pool does, and no longer", async () => {
+    const listener = await Listener.open();
+    const runtime = virtualRuntime();
+    // What never answers is the handshake: a listener takes any connection.
+    const pool = await FantaPool.start({ port: listener.port, tls: true, size: 1, openTimeoutMs: 60_000, runtime });
+    const failed = pool.ready({ timeoutMs: 60_001 }).catch((error: unknown) => error);
+    await runtime.advance(59_999);
+    expect(pool.stats()).toMatchObject({ opening: 1, totals: { openFailed: 0 } });
+    await runtime.advance(2);
+    expect(await failed).toMatchObject({ phase: "open", cause: { message: "opening took longer than 60000 ms" } });
+    await pool.destroy();
+    expect(runtime.timers).toBe(0);
   });
 
   test("closes a connection that is not wanted by letting it finish, and a broken one at once", async () => {

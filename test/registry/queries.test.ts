@@ -238,3 +238,18 @@ describe("meta", () => {
     expect(seed).toEqual([["key", 1]]);
   });
 });
+
+test.each<[string, (registry: Registry<string, number>, owner: Process) => unknown]>([
+  ["match: match", (registry) => registry.match("nothing", 5 as never)],
+  ["match: match", (registry) => registry.countMatch("key", undefined as never)],
+  ["dispatch: send", (registry) => registry.dispatch("nothing", {} as never)],
+  ["unregisterMatch: match", (registry, owner) => registry.unregisterMatch(owner, "key", 7 as never)],
+  ["updateValue: update", (registry, owner) => registry.updateValue(owner, "key", 8 as never)],
+])("Registry.%s has to be a function, whether it would be called or not", async (option, call) => {
+  const registry = await Registry.start<string, number>({ keys: "unique" });
+  const owner = await live();
+  registry.register(owner, "key", 7);
+  const refused = { code: "ERR_OPTION", option: `Registry.${option}`, expected: "a function" };
+  expect(() => call(registry, owner)).toThrow(expect.objectContaining(refused));
+  expect(registry.values("key", owner)).toEqual([7]);
+});
