@@ -356,7 +356,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   shrink(): void {
     const { max } = this.#options.settings;
     for (const place of [...this.#tree.places]) {
-      if (this.#active() <= max) return;
+      if (this.#tree.places.size <= max) return;
       if (!place.leaving && place.connection?.member === undefined) this.#tree.leave(place);
     }
     for (const unit of [...this.idle]) {

@@ -175,6 +175,27 @@ describe("resize", () => {
   );
 
   test(
+    "to less drops an opening for which there is no room beside what is leaving",
+    scene(async (s) => {
+      await s.start({ max: 3 });
+      const holder = await s.hold();
+      holder.resource.goAway();
+      s.server.always({ ms: 100 });
+      const waits = s.acquire();
+      await s.advance(10);
+      expect(s.pool.stats()).toMatchObject({ draining: 1, opening: 1 });
+      const resized = s.follow("resize", s.pool.resize(1));
+      s.server.max = 1;
+      await s.advance(500);
+      expect([resized.outcome, waits.outcome, s.pool.stats().size]).toEqual(["ok", "pending", 1]);
+      holder.release();
+      await s.advance(100);
+      expect(waits.resource.id).toBe(2);
+      s.check();
+    }),
+  );
+
+  test(
     "refuses what is no size, and a pool that is closed",
     scene(async (s) => {
       await s.start();

@@ -28,6 +28,7 @@ class Play {
   /** In the order in which they asked. */
   readonly #asked: Asked[] = [];
   readonly done: string[] = [];
+  #closing = false;
   /** How many had asked when we last looked. */
   #looked = 0;
 
@@ -88,8 +89,8 @@ class Play {
       [9, "end a work", () => this.#running()?.end()],
       [2, "fail a work", () => this.#running()?.fail(new Error("failed"))],
       [5, "abort", () => this.#anyOf(this.#asked)?.abort?.abort(new Error("gone"))],
-      [4, "lose", () => this.#fit()?.lose()],
-      [1, "go away", () => this.#fit()?.goAway()],
+      [4, "lose", () => this.#anyOf(s.server.resources.filter(({ fit }) => fit))?.lose()],
+      [1, "go away", () => this.#anyOf(s.registered)?.goAway()],
       [4, "open otherwise", () => this.#openOtherwise()],
       [2, "check otherwise", () => this.#hookOtherwise("checking")],
       [2, "reset otherwise", () => this.#hookOtherwise("resetting")],
@@ -102,7 +103,7 @@ class Play {
       [0.2, "kill the registry", () => child(s.pool.tree(), "registry").process.kill()],
       [0.2, "kill the connections", () => child(s.pool.tree(), "connections").process.kill()],
       [0.1, "kill the pool", () => s.pool.process.kill()],
-      [0.2, "close", () => s.follow("close", s.pool.close({ timeoutMs: this.#one(0, 100, 1_000) }))],
+      [0.2, "close", () => this.#close()],
       [0.1, "destroy", () => s.follow("destroy", s.pool.destroy())],
     ];
     let at = this.#random() * acts.reduce((sum, [weight]) => sum + weight, 0);
@@ -140,7 +141,7 @@ class Play {
 
   #openOtherwise(): void {
     const gate = this.#one<Gate<Opening>>(
-      ...(["ok", "ok", "ok", "rejects", "throws", "never", "dies", "deadOnArrival", "same", "fatal"] as const),
+      ...(["ok", "ok", "ok", "rejects", "throws", "never", "dies", "deadOnArrival", "fatal"] as const),
       { ms: 10 },
       { ms: 30 },
       { ms: 120, deaf: true },
@@ -158,8 +159,13 @@ class Play {
   #resize(): void {
     const { s } = this;
     const size = 1 + this.#upTo(6);
-    if (s.pool.process.alive) s.server.max = size;
+    if (!this.#closing && s.pool.process.alive) s.server.max = size; // Else it is refused.
     s.follow("resize", s.pool.resize(size));
+  }
+
+  #close(): void {
+    this.#closing = true;
+    this.s.follow("close", this.s.pool.close({ timeoutMs: this.#one(0, 100, 1_000) }));
   }
 
   #holder(): Holder | undefined {
@@ -168,10 +174,6 @@ class Play {
 
   #running(): Work | undefined {
     return this.#anyOf(this.s.works.filter(({ running }) => running));
-  }
-
-  #fit(): Scene["registered"][number] | undefined {
-    return this.#anyOf(this.s.server.resources.filter(({ fit }) => fit));
   }
 
   #anyOf<T>(all: readonly T[]): T | undefined {

@@ -338,7 +338,8 @@ export class Scene {
     for (const work of this.works) work.end();
     await this.settle();
     const { totals: _, name: __, kind: ___, ...gauges } = pool.stats();
-    expect({ timers: runtime.timers - server.timers, gauges }).toEqual({ timers: 0, gauges: atRest });
+    const timers = runtime.timers - server.timers - server.closingLate;
+    expect({ timers, gauges }).toEqual({ timers: 0, gauges: atRest });
     expect(pool.process.alive).toBe(false);
     const calls = [...this.holders, ...this.works, ...this.promises];
     expect(calls.filter(({ outcome }) => outcome === "pending")).toEqual([]);

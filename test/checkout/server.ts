@@ -48,7 +48,7 @@ export class Resource {
   readonly context: OpenContext;
   readonly openedAt: number;
   /** It came when nobody waited for it any more. */
-  readonly late: boolean;
+  late = false;
   /** What `close` was called with, each time. */
   readonly closings: ExitReason[] = [];
   lost = false;
@@ -66,7 +66,6 @@ export class Resource {
     this.id = id;
     this.context = context;
     this.openedAt = openedAt;
-    this.late = context.signal.aborted;
   }
 
   get slot(): number {
@@ -148,9 +147,17 @@ export class Server {
   get load(): number {
     const now = this.runtime.now();
     const there = this.resources.filter(({ lost, late, closed, closingSince = Infinity }) => {
-      return !lost && !late && !closed && now - closingSince < this.closeTimeoutMs;
+      return !lost && !late && !closed && now < closingSince + this.closeTimeoutMs;
     });
     return there.length + [...this.#opens].filter(({ aborted }) => !aborted).length;
+  }
+
+  /** Late resources that are being closed: each has a timer of the pool's, though the pool may have ended. */
+  get closingLate(): number {
+    const now = this.runtime.now();
+    return this.resources.filter(({ late, closed, closingSince = -Infinity }) => {
+      return late && !closed && now < closingSince + this.closeTimeoutMs;
+    }).length;
   }
 
   /** Somebody has it now. */
@@ -182,7 +189,9 @@ export class Server {
     this.#look();
     try {
       const gate = this.opening(this.times.length, context);
-      return await this.#afterPause(gate, signal, (manner) => this.#opened(manner, context));
+      const resource = await this.#afterPause(gate, signal, (manner) => this.#opened(manner, context));
+      resource.late = signal.aborted && resource.context === context;
+      return resource;
     } finally {
       this.#opens.delete(signal);
     }
