@@ -1,5 +1,6 @@
 /** Those who wait for a resource: their order, their number, their time, and what becomes of one who leaves. */
 
+import { getEventListeners } from "node:events";
 import { describe, expect, test } from "vitest";
 import type { AcquireTimeoutError } from "../../src/index.ts";
 import { scene } from "./scene.ts";
@@ -343,7 +344,6 @@ describe("a caller that aborts", () => {
   test(
     "does not leave a listener behind, however its wait ends",
     scene(async (s) => {
-      const { getEventListeners } = await import("node:events");
       await s.start({ max: 1 });
       const { signal } = new AbortController();
       const holder = await s.hold();
