@@ -333,8 +333,10 @@ function round(ms: number): number {
 
 /** A value in a few words. Never its insides: an object may hold a password. */
 function describe(value: unknown): string {
-  if (typeof value === "string")
-    return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value);
+  if (typeof value === "string") {
+    // What could be an address may have a password in it.
+    return value.length > 40 || /[@/]/.test(value) ? `a string of ${value.length} characters` : JSON.stringify(value);
+  }
   if (typeof value === "function") return "a function";
   if (typeof value === "bigint") return `${value}n`;
   if (Array.isArray(value)) return `an array of ${value.length}`;

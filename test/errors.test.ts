@@ -152,7 +152,7 @@ const rows: Row[] = [
     name: "NoMemberError",
     code: "ERR_POOL_NO_MEMBER",
     retryable: true,
-    fields: { stats, cause: undefined },
+    fields: { stats },
     says: [counted],
     remedy: "Retry later.",
   },

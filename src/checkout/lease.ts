@@ -18,7 +18,7 @@ export interface Lease<R> extends Disposable, AsyncDisposable {
   readonly resource: R;
   /** Aborted when the resource is lost, the lease is out of time, or the pool ends by force. */
   readonly signal: AbortSignal;
-  /** Gives the resource back. A second call does nothing, and is an event. */
+  /** Gives the resource back. Does nothing when the pool has ended the lease; a second call does nothing, and is an event. */
   release(): void;
   /** Gives it back as broken: it is closed, and not lent again. */
   discard(reason?: Error): void;
@@ -40,37 +40,36 @@ export class PoolLease<R> implements Lease<R> {
   readonly slot: number;
   /** Where it was acquired, when that is wanted. */
   readonly stack: string | undefined;
+  /** The lease of the work that acquired it. */
+  readonly within: PoolLease<R> | undefined;
   /** Why it is over, when not by its own release. */
-  #endedBy: Error | undefined = undefined;
+  endedBy: Error | undefined = undefined;
+  /** The pool has ended it, and its holder has not given it back yet. */
+  #owed = false;
   #controller: AbortController | undefined = undefined;
   /** Told when it ends other than by its own release. */
   onEnd: ((reason: Error) => void) | undefined = undefined;
 
-  constructor(unit: Unit<R>, lender: Lender<R>, stack: string | undefined) {
+  constructor(unit: Unit<R>, lender: Lender<R>, stack: string | undefined, within: PoolLease<R> | undefined) {
     this.#unit = unit;
     this.#lender = lender;
     this.slot = unit.place.slot;
     this.stack = stack;
+    this.within = within;
   }
 
   get resource(): R {
     const unit = this.#unit;
     if (unit !== undefined) return unit.resource;
-    if (this.#endedBy instanceof LeaseError) throw this.#endedBy;
-    if (this.#endedBy instanceof LeaseError) throw this.#endedBy;
-    const { slot, stack: acquireStack } = this;
-    throw new LeaseError("ERR_LEASE_RELEASED", {
-      stats: this.#lender.stats(),
-      slot,
-      acquireStack,
-      cause: this.#endedBy,
-    });
+    const { slot, stack: acquireStack, endedBy: cause } = this;
+    if (cause instanceof LeaseError) throw cause;
+    throw new LeaseError("ERR_LEASE_RELEASED", { stats: this.#lender.stats(), slot, acquireStack, cause });
   }
 
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#endedBy !== undefined) this.#controller.abort(this.#endedBy);
+      if (this.endedBy !== undefined) this.#controller.abort(this.endedBy);
     }
     return this.#controller.signal;
   }
@@ -86,23 +85,13 @@ export class PoolLease<R> implements Lease<R> {
 
   /** The same, for a work that went wrong. */
   giveBack(ok: boolean): void {
-    const unit = this.#unit;
-    if (unit === undefined) {
-      this.#lender.releasedLate(this);
-      return;
-    }
-    this.#unit = undefined;
-    this.#lender.takeBack(unit, ok);
+    const unit = this.#take();
+    if (unit !== undefined) this.#lender.takeBack(unit, ok);
   }
 
   discard(reason?: Error): void {
-    const unit = this.#unit;
-    if (unit === undefined) {
-      this.#lender.releasedLate(this);
-      return;
-    }
-    this.#unit = undefined;
-    this.#lender.discard(unit, reason);
+    const unit = this.#take();
+    if (unit !== undefined) this.#lender.discard(unit, reason);
   }
 
   [Symbol.dispose](): void {
@@ -117,9 +106,19 @@ export class PoolLease<R> implements Lease<R> {
   end(reason: Error): void {
     if (this.#unit === undefined) return;
     this.#unit = undefined;
-    this.#endedBy = reason;
+    this.endedBy = reason;
+    this.#owed = true;
     this.#controller?.abort(reason);
     this.onEnd?.(reason);
+  }
+
+  /** Takes the resource from its holder. Nothing: it is not the holder's any more. */
+  #take(): Unit<R> | undefined {
+    const unit = this.#unit;
+    if (unit !== undefined) this.#unit = undefined;
+    else if (this.#owed) this.#owed = false;
+    else this.#lender.releasedLate(this);
+    return unit;
   }
 }
 

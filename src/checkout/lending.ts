@@ -30,6 +30,7 @@ import {
 import { Line, type Place, type PoolTree, type QueueOptions, stateOf } from "../pool/index.ts";
 import { Carried, Deadlines, type Runtime, type Timer } from "../runtime/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
+import { Errand } from "./errand.ts";
 import { type Lease, type Lender, PoolLease, WatchedLease } from "./lease.ts";
 import type { AcquireOptions, Settings } from "./options.ts";
 import { Ticket, type TicketOffice } from "./ticket.ts";
@@ -65,18 +66,26 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   /** Leases in force. */
   leases = 0;
   phase: "open" | "closing" | "closed" = "open";
+  /** Calls that were ended by force. */
+  aborted = 0;
   /** What those get who wait or work when the pool is destroyed. */
   endError: Error | undefined = undefined;
   /** Called when nobody waits or works any more. */
   onRest: (() => void) | undefined = undefined;
+  /** For each work whose lease was ended a moment ago: tells its caller. */
+  readonly endings: Set<() => void> = new Set();
   readonly #options: LendingOptions<R>;
   readonly #owner: LendingOwner;
   readonly #overdue: Deadlines<LeaseTimer<R>>;
   readonly #leaking: Deadlines<LeaseTimer<R>>;
   /** What places that were given up have learnt; the next ones begin with it. */
   readonly #memories: Memory[] = [];
+  /** What the connector has opened and not closed yet. */
+  readonly #open = new Set<R>();
   /** Told of leases that nobody holds any more, where leaks are reported. */
   readonly #dropped: FinalizationRegistry<PoolLease<R>> | undefined;
+  /** Whether leases are watched, and say where they were acquired. */
+  readonly #noted: boolean;
   #tree!: PoolTree<R, Unit<R>>;
   #upkeep: Timer | undefined;
   #upkeepAt = Infinity;
@@ -88,6 +97,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   constructor(options: LendingOptions<R>, owner: LendingOwner) {
     const { runtime, queue, settings } = options;
     this.#options = options;
+    this.#noted = settings.leaseTimeoutMs < Infinity || settings.leakReportMs < Infinity;
     if (settings.leakReportMs < Infinity) this.#dropped = new FinalizationRegistry((lease) => this.#tellDropped(lease));
     this.#owner = owner;
     this.runtime = runtime;
@@ -98,20 +108,36 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
 
   /** Calls made and not over: those that wait, and those that have a lease. */
   get calls(): number {
-    return this.line.size + this.leases + this.#resets;
+    return this.line.size + this.leases;
   }
 
-  /** The connector as connections see it: a resource that is in the pool already is no new one. */
+  /** Whether nobody waits or works, and nothing is left to do for those who have worked. */
+  get atRest(): boolean {
+    return this.calls === 0 && this.#resets === 0;
+  }
+
+  /** The connector as connections see it: a resource that the pool has already is no new one. */
   get connector(): Connector<R> {
     const { connector } = this.#options;
+    const open = this.#open;
     return {
       name: connector.name,
       open: async (context) => {
         const resource = await connector.open(context);
-        if (!this.units().some((unit) => unit.resource === resource)) return resource;
-        throw new OptionError("Connector.open: result", "a resource that is not in the pool already", resource);
+        if (open.has(resource)) {
+          const expected = "a resource that is not in the pool already";
+          throw new OptionError("Connector.open: result", expected, resource, "one that is");
+        }
+        open.add(resource);
+        return resource;
       },
-      close: (resource, reason) => connector.close?.(resource, reason),
+      close: async (resource, reason) => {
+        try {
+          await connector.close?.(resource, reason);
+        } finally {
+          open.delete(resource);
+        }
+      },
       isFatal: (error) => connector.isFatal?.(error) === true,
     };
   }
@@ -132,15 +158,14 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
       }
       if (now - lastGood(unit) >= checkAfterIdleMs) return undefined;
       this.idle.take(unit);
-      return this.#lend(unit, now);
+      return this.#lend(unit, now, this.#noted ? stackOfCaller() : undefined, this.#inside());
     }
   }
 
   /** Joins the line. Never throws. */
   wait(options: AcquireOptions): Promise<PoolLease<R>> {
     const { signal, timeoutMs = this.#options.settings.acquireTimeoutMs, priority = 0 } = options;
-    const inside = this.carried.get();
-    const ticket = new Ticket<R>(this, signal, priority, inside?.inForce ? inside : undefined);
+    const ticket = new Ticket<R>(this, signal, priority, this.#inside(), this.#noted ? stackOfCaller() : undefined);
     const error = this.#whyNot(ticket, timeoutMs);
     if (error !== undefined) {
       this.totals.rejected++;
@@ -171,8 +196,8 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     this.#endLease(unit, ok);
     unit.idleSince = now;
     unit.goodAt = now;
-    if (this.#options.connector.reset === undefined) this.#free(unit, now);
-    else this.#reset(unit);
+    if (this.#options.connector.reset === undefined || !unit.registered) this.#free(unit, now);
+    else void this.#reset(unit);
     this.#rest();
   }
 
@@ -196,10 +221,9 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   expired(ticket: Ticket<R>): void {
     this.totals.timedOut++;
     const waitedMs = this.runtime.now() - ticket.joinedAt;
-    const open = this.#tree.counts().ready === 0;
-    const phase = open ? "open" : this.#checks > 0 ? "check" : "queue";
-    const fields = { stats: this.stats(), waitedMs, cause: open ? this.lastError() : undefined };
-    this.#turnAway(ticket, new AcquireTimeoutError(phase, fields), waitedMs);
+    const stats = this.stats();
+    const phase = stats.ready === 0 ? "open" : this.#checks > 0 ? "check" : "queue";
+    this.#turnAway(ticket, new AcquireTimeoutError(phase, { stats, waitedMs, cause: this.lastError() }), waitedMs);
   }
 
   shed(ticket: Ticket<R>, targetMs: number): void {
@@ -226,20 +250,27 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     const now = this.runtime.now();
     const unit = new Unit<R>(place, resource, now);
     const { maxLifetimeMs, lifetimeJitter } = this.#options.settings;
-    unit.retireAt = now + maxLifetimeMs * (maxLifetimeMs < Infinity ? 1 - lifetimeJitter * this.runtime.random() : 1);
+    if (maxLifetimeMs < Infinity) {
+      unit.retireAt = now + maxLifetimeMs * (1 - lifetimeJitter * this.runtime.random());
+    }
+    // The server can be reached. How to go on from earlier failures is remembered, what they were is not.
+    for (const [at, memory] of this.#memories.entries()) this.#memories[at] = { ...memory, lastError: undefined };
     return unit;
   }
 
   joined(unit: Unit<R>): void {
     const now = this.runtime.now();
+    unit.registered = true;
     unit.idleSince = now;
     this.#free(unit, now);
   }
 
   /** It is registered no more: it may not be lent. What is idle, or being looked at, goes; what is out is its holder's. */
   leaves(unit: Unit<R>): void {
+    unit.registered = false;
     if (unit.at === "idle") this.idle.take(unit);
     if (unit.at !== "leased") unit.at = "leaving";
+    unit.errand?.end();
   }
 
   lost(unit: Unit<R>, reason: Error | undefined): void {
@@ -247,6 +278,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     const { lease } = unit;
     unit.at = "leaving";
     if (lease === undefined) return;
+    if (!this.#tree.process.alive) this.aborted++; // The whole pool was killed.
     this.#endLease(unit, false);
     lease.end(
       new ConnectionLostError(
@@ -258,9 +290,9 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     this.#rest();
   }
 
-  /** Whether somebody has it, or something is being done with it: then it is not closed yet. */
+  /** Whether somebody has it: then it is not closed yet. */
   busy(unit: Unit<R>): number {
-    return unit.at === "leased" || unit.at === "checking" || unit.at === "resetting" ? 1 : 0;
+    return unit.at === "leased" ? 1 : 0;
   }
 
   /** Whether a place that has no resource should get one. */
@@ -320,16 +352,16 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     }
   }
 
-  /** Closes the idle that are too many, the oldest first; what is out goes when it is given back. */
+  /** What is too much goes: first what is not open yet, then the idle, the oldest first; what is out, when it is given back. */
   shrink(): void {
     const { max } = this.#options.settings;
+    for (const place of [...this.#tree.places]) {
+      if (this.#tree.places.size <= max) return;
+      if (!place.leaving && place.connection?.member === undefined) this.#tree.leave(place);
+    }
     for (const unit of [...this.idle]) {
       if (this.#active() <= max) return;
-      this.#leave(unit);
-    }
-    for (const place of [...this.#tree.places]) {
-      if (this.#active() <= max) return;
-      if (!place.leaving && place.connection?.member === undefined) this.#tree.leave(place);
+      if (unit.at === "idle") this.#leave(unit);
     }
   }
 
@@ -343,7 +375,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     unit.retireAt = Math.min(unit.retireAt, at);
     if (unit.at !== "idle") return;
     if (at <= this.runtime.now()) this.#leave(unit);
-    else this.#lookAfter(unit);
+    else this.#lookAt(at);
   }
 
   close(): void {
@@ -358,8 +390,10 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   end(error: Error): void {
     this.phase = "closed";
     this.endError ??= error;
+    this.aborted += this.calls;
     this.#upkeep?.cancel();
     this.#upkeep = undefined;
+    for (const tell of [...this.endings]) tell();
     this.#refuseAll(() => error);
     for (const unit of this.units()) {
       const { lease } = unit;
@@ -386,25 +420,43 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     return undefined;
   }
 
-  /** Whether each resource there may be is held by a work that waits for another, this one included. */
+  /**
+   * Whether each resource there may be is held by a work that waits for another, this one included: by the lease it runs
+   * on, by that of a work it is part of, or by one that such a work has acquired besides.
+   */
   #isDeadlock(inside: PoolLease<R>): boolean {
     if (this.leases < this.#options.settings.max) return false;
-    const waiting = new Set<PoolLease<R>>([inside]);
-    for (const ticket of this.line) if (ticket.inside?.inForce) waiting.add(ticket.inside);
-    return waiting.size >= this.leases;
+    const stuck = new Set<PoolLease<R>>();
+    const add = (from: PoolLease<R> | undefined): void => {
+      for (let lease = from; lease !== undefined; lease = lease.within) if (lease.inForce) stuck.add(lease);
+    };
+    add(inside);
+    for (const ticket of this.line) add(ticket.inside);
+    let held = 0;
+    for (const { lease } of this.units()) {
+      if (lease === undefined) continue;
+      const besides = lease.onEnd === undefined && lease.within !== undefined && stuck.has(lease.within);
+      if (stuck.has(lease) || besides) held++;
+    }
+    return held >= this.leases;
   }
 
-  #lend(unit: Unit<R>, now: number): PoolLease<R> {
-    const { leaseTimeoutMs, leakReportMs } = this.#options.settings;
-    const noted = leaseTimeoutMs < Infinity || leakReportMs < Infinity;
-    const lease = new PoolLease<R>(unit, this, noted ? stackOfCaller() : undefined);
+  /** The lease of the work that is running here; none outside of works. */
+  #inside(): PoolLease<R> | undefined {
+    const lease = this.carried.get();
+    return lease?.inForce ? lease : undefined;
+  }
+
+  #lend(unit: Unit<R>, now: number, stack: string | undefined, within: PoolLease<R> | undefined): PoolLease<R> {
+    const lease = new PoolLease<R>(unit, this, stack, within);
     unit.at = "leased";
     unit.lease = lease;
     unit.uses++;
     unit.leasedAt = now;
     this.leases++;
     this.totals.acquired++;
-    if (noted) {
+    if (this.#noted) {
+      const { leaseTimeoutMs, leakReportMs } = this.#options.settings;
       this.#overdue.add(unit.overdue, now, leaseTimeoutMs);
       this.#leaking.add(unit.leaking, now, leakReportMs);
     }
@@ -422,7 +474,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
 
   /** The resource is nobody's: it goes to the first in line, or to the idle. */
   #free(unit: Unit<R>, now: number): void {
-    if (unit.place.leaving || this.phase === "closed") {
+    if (!unit.registered || this.phase === "closed") {
       unit.at = "leaving";
       unit.place.connection?.quiet();
       return;
@@ -433,11 +485,11 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     }
     const ticket = this.line.size > 0 ? this.line.next() : undefined;
     if (ticket !== undefined) {
-      ticket.grant(this.#lend(unit, now));
+      ticket.grant(this.#lend(unit, now, ticket.stack, ticket.inside));
       return;
     }
     this.idle.put(unit);
-    this.#lookAfter(unit);
+    this.#lookAt(this.#dueAt(unit));
     this.#owner.changed();
   }
 
@@ -451,6 +503,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     if (unit.at === "idle") this.idle.take(unit);
     unit.at = "leaving";
     this.#tree.leave(unit.place);
+    unit.place.connection?.quiet(); // It may have been leaving before, and have waited for its holder.
   }
 
   /** Callers wait and something is idle: it must be checked first, or a check has just made it look worse than it is. */
@@ -465,7 +518,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
       else if (now - lastGood(unit) < checkAfterIdleMs) this.#free(unit, now);
       else {
         this.#checks++;
-        void this.#check(unit).then(() => {
+        void this.#check(unit, true).then(() => {
           this.#checks--;
           if (this.phase !== "closed") this.#offerIdle();
         });
@@ -473,68 +526,49 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     }
   }
 
-  async #check(unit: Unit<R>): Promise<void> {
+  async #check(unit: Unit<R>, awaited: boolean): Promise<void> {
     const { connector, settings } = this.#options;
-    const { checkTimeoutMs } = settings;
     unit.at = "checking";
-    const controller = new AbortController();
-    const good = await this.#bounded("check", checkTimeoutMs, controller, async () => {
-      if ((await connector.check?.(unit.resource, controller.signal)) === false) throw new Error("the check says no");
-    });
-    if (unit.at !== "checking") return; // Lost, or the pool ended, meanwhile.
-    const now = this.runtime.now();
-    unit.at = "new";
-    if (good) {
-      unit.goodAt = now;
-      this.#free(unit, now);
-    } else this.#leave(unit);
+    const errand = this.#errand(unit, "check", settings.checkTimeoutMs, awaited);
+    const good = await errand.run((signal) => this.#tree.inContext(() => connector.check?.(unit.resource, signal)));
+    this.#looked(unit, "checking", good);
   }
 
-  #reset(unit: Unit<R>): void {
+  async #reset(unit: Unit<R>): Promise<void> {
     const { connector, settings } = this.#options;
     unit.at = "resetting";
     this.#resets++;
-    void this.#bounded("reset", settings.resetTimeoutMs, undefined, async () => connector.reset?.(unit.resource)).then(
-      (good) => {
-        this.#resets--;
-        if (unit.at === "resetting") {
-          unit.at = "new";
-          if (good) this.#free(unit, this.runtime.now());
-          else this.#leave(unit);
-        }
-        this.#rest();
-      },
+    const errand = this.#errand(unit, "reset", settings.resetTimeoutMs, true);
+    const good = await errand.run(() =>
+      this.#tree.inContext(async () => {
+        await connector.reset?.(unit.resource); // What it answers means nothing.
+      }),
     );
+    this.#resets--;
+    this.#looked(unit, "resetting", good);
+    this.#rest();
   }
 
-  /** Runs a hook of the connector's for a bounded time. False: it failed, which is an event. */
-  async #bounded(
-    hook: "check" | "reset",
-    ms: number,
-    controller: AbortController | undefined,
-    run: () => Promise<unknown>,
-  ): Promise<boolean> {
-    let timer: Timer | undefined;
-    try {
-      const late = new Promise<never>((_, reject) => {
-        timer = this.runtime.setTimer(
-          () => {
-            const error = new Error(`${hook} took longer than ${ms} ms`);
-            controller?.abort(error);
-            reject(error);
-          },
-          ms,
-          { keepAlive: true },
-        );
-      });
-      await Promise.race([this.#tree.inContext(run), late]);
-      return true;
-    } catch (thrown) {
-      emit("callback.failed", { where: `${this.#options.name}: ${hook}`, error: asError(thrown) });
-      return false;
-    } finally {
-      timer?.cancel();
+  #errand(unit: Unit<R>, what: "check" | "reset", timeoutMs: number, keepAlive: boolean): Errand {
+    const failed = (thrown: unknown): void => {
+      emit("callback.failed", { where: `${this.#options.name}: ${what}`, error: asError(thrown) });
+    };
+    unit.errand = new Errand({ runtime: this.runtime, what, timeoutMs, keepAlive, failed });
+    return unit.errand;
+  }
+
+  /** What was done with it is over. It may have been lost meanwhile. */
+  #looked(unit: Unit<R>, at: "checking" | "resetting", good: boolean): void {
+    unit.errand = undefined;
+    if (unit.at !== at) return;
+    const now = this.runtime.now();
+    unit.at = "new";
+    if (!good) {
+      this.#leave(unit);
+      return;
     }
+    unit.goodAt = now;
+    this.#free(unit, now);
   }
 
   #expire(unit: Unit<R>): void {
@@ -595,71 +629,62 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
       if (state === "fatal") counts.fatal++;
       else if (state !== "ready") counts.starting++;
       const at = place.connection?.member?.at;
-      if (state === "opening" || state === "waitingToReopen" || at === "checking" || at === "resetting")
+      if (state === "opening" || state === "waitingToReopen" || at === "checking" || at === "resetting") {
         counts.coming++;
+      }
     }
     return counts;
   }
 
-  /** The idle are looked after by one timer, armed for whoever is due first. */
-  #lookAfter(unit: Unit<R>): void {
-    const at = this.#dueAt(unit);
-    if (at >= this.#upkeepAt) return;
-    this.#upkeep?.cancel();
-    this.#upkeepAt = at;
-    this.#upkeep = this.runtime.setTimer(() => this.#doUpkeep(), Math.max(at - this.runtime.now(), 0));
-  }
-
-  /** When an idle resource is to be closed or pinged. One that may not be closed for `min`'s sake has its time all the same. */
+  /** When an idle resource is to be looked at: to be closed, or pinged. */
   #dueAt(unit: Unit<R>): number {
     const { idleTimeoutMs, pingIdleMs } = this.#options.settings;
     return Math.min(unit.idleSince + idleTimeoutMs, unit.retireAt, lastGood(unit) + pingIdleMs);
   }
 
+  /** The idle are looked after by one timer, armed for whoever is due first. */
+  #lookAt(at: number): void {
+    if (at >= this.#upkeepAt) return;
+    this.#upkeep?.cancel();
+    this.#upkeepAt = at;
+    // Whole milliseconds: a timer that rounding has made too early would be set again for no time at all, for ever.
+    this.#upkeep = this.runtime.setTimer(() => this.#doUpkeep(), Math.max(Math.ceil(at - this.runtime.now()), 0));
+  }
+
   #doUpkeep(): void {
+    this.#upkeep?.cancel();
     this.#upkeep = undefined;
     this.#upkeepAt = Infinity;
     if (this.phase === "closed") return;
     const { idleTimeoutMs, pingIdleMs, pingLimit, min } = this.#options.settings;
     const now = this.runtime.now();
     let tooMany = this.#active() - min;
-    let next = Infinity;
     for (const unit of [...this.idle]) {
-      if (unit.retireAt <= now) {
-        this.#leave(unit);
+      if (unit.at !== "idle") continue; // Closing another has called somebody who took it.
+      // Compared as they are summed: to ask for the difference instead can round the other way, and never come to an end.
+      const idleTooLong = unit.idleSince + idleTimeoutMs <= now;
+      const pingAt = lastGood(unit) + pingIdleMs;
+      if (unit.retireAt <= now || (idleTooLong && tooMany > 0)) {
         tooMany--;
-      } else if (now - unit.idleSince >= idleTimeoutMs && tooMany > 0) {
         this.#leave(unit);
-        tooMany--;
-      } else if (now - lastGood(unit) >= pingIdleMs) {
-        if (this.#pinging < pingLimit) this.#ping(unit);
-        // The others have their turn when a ping has ended.
-      } else {
-        const closeAt = now - unit.idleSince >= idleTimeoutMs ? now + idleTimeoutMs : unit.idleSince + idleTimeoutMs;
-        next = Math.min(next, closeAt, unit.retireAt, lastGood(unit) + pingIdleMs);
-      }
+      } else if (pingAt <= now) {
+        // When the limit is reached, the others have their turn as soon as a ping has ended.
+        if (this.#pinging < pingLimit) void this.#ping(unit);
+      } else if (idleTooLong) this.#lookAt(Math.min(now + idleTimeoutMs, unit.retireAt, pingAt));
+      else this.#lookAt(this.#dueAt(unit));
     }
-    this.#upkeepNoLaterThan(next);
   }
 
-  #ping(unit: Unit<R>): void {
+  async #ping(unit: Unit<R>): Promise<void> {
     this.idle.take(unit);
     this.#pinging++;
-    void this.#check(unit).finally(() => {
-      this.#pinging--;
-      if (this.phase !== "closed") this.#doUpkeep();
-    });
-  }
-
-  #upkeepNoLaterThan(at: number): void {
-    if (at >= this.#upkeepAt) return;
-    this.#upkeep?.cancel();
-    this.#upkeepAt = at;
-    this.#upkeep = this.runtime.setTimer(() => this.#doUpkeep(), Math.max(at - this.runtime.now(), 0));
+    await this.#check(unit, false);
+    this.#pinging--;
+    this.#doUpkeep();
   }
 
   #rest(): void {
-    if (this.calls === 0) this.onRest?.();
+    if (this.atRest) this.onRest?.();
   }
 
   #refuseAll(error: () => Error): void {
@@ -691,8 +716,11 @@ function lastGood<R>(unit: Unit<R>): number {
   return Math.max(unit.idleSince, unit.goodAt);
 }
 
-/** Where the lease was acquired: the caller's frames, without ours. */
+/** The folder of this file, as stack frames name it. */
+const here = new URL(".", import.meta.url).pathname;
+
+/** Where a lease is asked for: the caller's frames, without ours. */
 function stackOfCaller(): string {
   const frames = (new Error("acquired").stack ?? "").split("\n").slice(1);
-  return frames.filter((frame) => !/[/\\]checkout[/\\](?:lending|pool|use|lease)\.[jt]s/.test(frame)).join("\n");
+  return frames.filter((frame) => !frame.includes(here)).join("\n");
 }

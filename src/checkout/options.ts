@@ -38,7 +38,7 @@ export interface CheckoutPoolOptions<R> {
   readonly idleTimeoutMs?: number;
   /** A resource older than this, from its opening, is closed when nobody has it. @default off */
   readonly maxLifetimeMs?: number;
-  /** Shortens each lifetime by up to this share, so that they do not all end at once. @default 0.1 */
+  /** Shortens each lifetime by up to this share of it, so that they do not all end at once. Less than 1. @default 0.1 */
   readonly lifetimeJitter?: number;
   /** Leases after which a resource is closed. @default off */
   readonly maxUses?: number;
@@ -72,7 +72,7 @@ export interface CheckoutPoolOptions<R> {
 
 /** What one caller may say. */
 export interface AcquireOptions {
-  /** Leaves the line at once; what was granted before stays granted. */
+  /** Leaves the line at once. A lease that its caller does not have yet goes to the next in line. */
   readonly signal?: AbortSignal;
   /** 0: an idle resource, or an error. @default the pool's acquireTimeoutMs */
   readonly timeoutMs?: number;
@@ -135,7 +135,11 @@ const checkoutChecks: Checks<Omit<CheckoutPoolOptions<never>, "connector">> = {
   leaseTimeoutMs: duration(unlimited),
   idleTimeoutMs: duration(unlimited),
   maxLifetimeMs: duration(unlimited),
-  lifetimeJitter: fraction(),
+  // 1 would let a resource end in the moment it is opened.
+  lifetimeJitter: {
+    expected: "a number from 0 to less than 1",
+    accepts: (value) => fraction().accepts(value) && value !== 1,
+  },
   maxUses: integer(1),
   checkAfterIdleMs: duration({ zero: true, infinity: true }),
   pingIdleMs: duration(unlimited),

@@ -57,8 +57,8 @@ export class CheckoutPool<R> implements Pool<R> {
   readonly #conditions: Conditions;
   #lending!: Lending<R>;
   #tree!: PoolTree<R, Unit<R>>;
-  /** Resources that `ready` waits for. */
-  #wanted = 0;
+  /** For each `ready` that waits: how many resources for. */
+  readonly #wanted = new Set<{ readonly min: number }>();
   #closing: Promise<CloseReport> | undefined;
   #destroying: Promise<void> | undefined;
   #force: (() => void) | undefined;
@@ -79,7 +79,7 @@ export class CheckoutPool<R> implements Pool<R> {
 
   /** For the user's own supervisor. The pool closes what it has when it is shut down. */
   static childSpec<R>(options: CheckoutPoolOptions<R>): ChildSpec {
-    const id = options.name ?? options.connector?.name ?? "pool";
+    const id = options?.name ?? options?.connector?.name ?? "pool"; // `start` says what is wrong with them.
     return { id, type: "supervisor", start: () => CheckoutPool.start(options) };
   }
 
@@ -116,7 +116,11 @@ export class CheckoutPool<R> implements Pool<R> {
 
   /**
    * Lends a resource to `work`, and takes it back when the work has settled, however. A work that fails does not make its
-   * resource a bad one: it is reset, if the connector has a `reset`, and lent again.
+   * resource a bad one: it is reset, if the connector has a `reset`, and lent again. It is closed when the work rejects
+   * with `ERR_CONNECTION_LOST`.
+   *
+   * A work that uses its own pool again, and waits for that, can wait for itself: when every resource is held by such a
+   * work, the last of them to ask gets a `NestedUseError`.
    *
    * @throws as `acquire`; what `work` throws; {ConnectionLostError} when the resource is lost under a work that has not
    *   settled one tick later; {LeaseError} `ERR_LEASE_EXPIRED`.
@@ -151,15 +155,15 @@ export class CheckoutPool<R> implements Pool<R> {
     if (test()) return;
     const late = (waitedMs: number): Error =>
       new AcquireTimeoutError("open", { stats: this.stats(), waitedMs, cause: lending.lastError() });
-    const before = this.#wanted;
-    this.#wanted = Math.max(before, wanted);
+    const want = { min: wanted };
+    this.#wanted.add(want);
     try {
       const waiting = this.#conditions.wait(test, { timeoutMs, signal, late });
       lending.grow();
       this.#tree.nudge();
       await waiting;
     } finally {
-      if (!this.#conditions.wanted) this.#wanted = 0;
+      this.#wanted.delete(want);
     }
   }
 
@@ -221,7 +225,13 @@ export class CheckoutPool<R> implements Pool<R> {
       // The first goes now, the last when the time is over.
       lending.retire(place, now + (overMs * at) / Math.max(old.length - 1, 1));
     }
-    await this.#conditions.until(() => old.every((place) => !this.#tree.places.has(place)));
+    // What is idle goes by a timer that lets the program end; somebody waits for this one.
+    const awake = this.#runtime.setTimer(() => undefined, overMs, { keepAlive: true });
+    try {
+      await this.#conditions.until(() => old.every((place) => !this.#tree.places.has(place)));
+    } finally {
+      awake.cancel();
+    }
   }
 
   close(options: { readonly timeoutMs?: number } = {}): Promise<CloseReport> {
@@ -237,6 +247,9 @@ export class CheckoutPool<R> implements Pool<R> {
   }
 
   destroy(reason?: Error): Promise<void> {
+    if (reason !== undefined && !(reason instanceof Error)) {
+      return Promise.reject(new OptionError("CheckoutPool.destroy: reason", "an Error", reason));
+    }
     this.#destroying ??= this.#destroy(reason);
     return this.#destroying;
   }
@@ -247,8 +260,19 @@ export class CheckoutPool<R> implements Pool<R> {
 
   async #acquireWith(options: AcquireOptions): Promise<Lease<R>> {
     checkOptions("CheckoutPool.acquire", options, acquireChecks);
-    options.signal?.throwIfAborted();
-    return this.#lending.handle(this.#lending.lendNow() ?? (await this.#lending.wait(options)));
+    const lending = this.#lending;
+    const { signal } = options;
+    signal?.throwIfAborted();
+    let lease = lending.lendNow();
+    if (lease === undefined) {
+      lease = await lending.wait(options);
+      if (signal?.aborted) {
+        // Given up between the grant and now: the next in line has it.
+        lease[Symbol.dispose]();
+        throw signal.reason;
+      }
+    }
+    return lending.handle(lease);
   }
 
   async #start(options: CheckoutPoolOptions<R>, endpoint: Endpoint): Promise<void> {
@@ -258,7 +282,7 @@ export class CheckoutPool<R> implements Pool<R> {
       { name: this.name, connector, runtime: this.#runtime, settings: this.#settings, queue, endpoint },
       {
         stats: () => this.stats(),
-        wanted: () => this.#wanted,
+        wanted: () => Math.max(0, ...Array.from(this.#wanted, ({ min }) => min)),
         changed: () => this.#conditions.look(),
       },
     );
@@ -297,13 +321,13 @@ export class CheckoutPool<R> implements Pool<R> {
     const runtime = this.#runtime;
     const deadline = runtime.now() + timeoutMs;
     const underWay = lending.calls;
+    const before = lending.aborted;
     lending.close();
-    let aborted = 0;
-    if (underWay > 0) {
-      aborted = await new Promise<number>((resolve) => {
+    if (!lending.atRest) {
+      await new Promise<void>((resolve) => {
         const done = (): void => {
           timer.cancel();
-          resolve(lending.calls);
+          resolve();
         };
         const timer = runtime.setTimer(done, timeoutMs, { keepAlive: true });
         lending.onRest = done;
@@ -312,17 +336,17 @@ export class CheckoutPool<R> implements Pool<R> {
     }
     this.#end(lending.endError ?? lending.closedError());
     await this.#tree.stop(Math.max(deadline - runtime.now(), 0));
+    const aborted = lending.aborted - before;
     return { finished: underWay - aborted, aborted };
   }
 
   async #destroy(reason: Error | undefined): Promise<void> {
     const lending = this.#lending;
-    const aborted = lending.calls;
     lending.endError = reason ?? lending.closedError();
     this.#force?.();
     this.#end(lending.endError);
     const stopped = this.#tree.stop(0);
-    this.#closing ??= stopped.then(() => ({ finished: 0, aborted }));
+    this.#closing ??= stopped.then(() => ({ finished: 0, aborted: lending.aborted }));
     await stopped;
   }
 

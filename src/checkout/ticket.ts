@@ -25,18 +25,22 @@ export class Ticket<R> extends Waiter implements Abortable {
   readonly #signal: AbortSignal | undefined;
   /** The work that waits for it has a lease of this pool itself, which it will not give back before it has this one. */
   readonly inside: PoolLease<R> | undefined;
+  /** Where it was asked for, when that is wanted. */
+  readonly stack: string | undefined;
 
   constructor(
     office: TicketOffice<R>,
     signal: AbortSignal | undefined,
     priority: number,
     inside: PoolLease<R> | undefined,
+    stack: string | undefined,
   ) {
     super();
     this.#office = office;
     this.#signal = signal;
     this.priority = priority;
     this.inside = inside;
+    this.stack = stack;
     if (signal !== undefined) watchAbort(signal, this);
   }
 

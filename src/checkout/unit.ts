@@ -13,6 +13,7 @@
 
 import type { Place } from "../pool/index.ts";
 import type { DurationList, Timed } from "../runtime/index.ts";
+import type { Errand } from "./errand.ts";
 import type { PoolLease } from "./lease.ts";
 
 export class Unit<R> {
@@ -22,6 +23,10 @@ export class Unit<R> {
   /** When it is too old to be lent again. */
   retireAt: number = Infinity;
   at: "new" | "idle" | "leased" | "resetting" | "checking" | "leaving" = "new";
+  /** Whether it may be lent. Not when its connection is finishing; then somebody may still have it. */
+  registered = false;
+  /** What is being done with it, when it is checked or reset. */
+  errand: Errand | undefined = undefined;
   /** Who has it. */
   lease: PoolLease<R> | undefined = undefined;
   /** Leases there have been. */

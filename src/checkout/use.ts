@@ -10,10 +10,13 @@
  * do to it must not meet the next caller.
  */
 
+import { asError, type ConnectionLostError } from "../errors.ts";
 import type { UseOptions, Work, WorkContext } from "../pool/index.ts";
 import { type Abortable, newPromise, takeReject, takeResolve, unwatchAbort, watchAbort } from "../runtime/index.ts";
 import type { PoolLease } from "./lease.ts";
 import type { Lending } from "./lending.ts";
+
+const lostCode: ConnectionLostError["code"] = "ERR_CONNECTION_LOST";
 
 export class UseCall<R, T> implements Abortable, WorkContext {
   readonly #promise: Promise<T> = newPromise<T>();
@@ -25,6 +28,8 @@ export class UseCall<R, T> implements Abortable, WorkContext {
   #settled = false;
   #controller: AbortController | undefined = undefined;
   #endedBy: unknown = undefined;
+  /** Tells the caller that its lease was ended; set for as long as the work has a chance to say so itself. */
+  #tellEnd: (() => void) | undefined = undefined;
 
   constructor(lending: Lending<R>, work: Work<R, T>, options: UseOptions) {
     this.#lending = lending;
@@ -64,10 +69,10 @@ export class UseCall<R, T> implements Abortable, WorkContext {
 
   #run(lease: PoolLease<R>): void {
     const theirs = this.#options.signal;
-    if (theirs?.aborted) {
-      // Given up between the grant and now: the resource was never touched.
-      lease.release();
-      this.#fail(theirs.reason);
+    if (theirs?.aborted || !lease.inForce) {
+      // Given up, or lost, between the grant and now: the resource was never touched.
+      lease[Symbol.dispose]();
+      this.#fail(theirs?.aborted ? theirs.reason : lease.endedBy);
       return;
     }
     if (theirs !== undefined) watchAbort(theirs, this);
@@ -85,7 +90,7 @@ export class UseCall<R, T> implements Abortable, WorkContext {
       },
       (error: unknown) => {
         carried.end();
-        if (lease.inForce) lease.giveBack(false);
+        if (lease.inForce) giveBack(lease, error);
         this.#fail(error);
       },
     );
@@ -94,8 +99,21 @@ export class UseCall<R, T> implements Abortable, WorkContext {
   /** The work may know better what has happened to it: it has one tick to say so. */
   #leaseEnded(reason: Error): void {
     this.#abort(reason);
-    if (this.#lending.phase === "closed") this.#fail(reason);
-    else this.#lending.runtime.setTimer(() => this.#fail(reason), 0, { keepAlive: true });
+    if (this.#settled) return; // Its caller has given up.
+    const { phase, runtime, endings } = this.#lending;
+    if (phase === "closed") {
+      this.#fail(reason);
+      return;
+    }
+    const timer = runtime.setTimer(() => this.#tellEnd?.(), 0, { keepAlive: true });
+    const tell = (): void => {
+      this.#tellEnd = undefined;
+      timer.cancel();
+      endings.delete(tell);
+      this.#fail(reason);
+    };
+    this.#tellEnd = tell;
+    endings.add(tell);
   }
 
   #abort(reason: unknown): void {
@@ -112,5 +130,12 @@ export class UseCall<R, T> implements Abortable, WorkContext {
   #settle(): void {
     this.#settled = true;
     if (this.#options.signal !== undefined) unwatchAbort(this.#options.signal, this);
+    this.#tellEnd?.();
   }
+}
+
+/** A work that failed says nothing about its resource, unless it says that the resource is gone. */
+function giveBack<R>(lease: PoolLease<R>, error: unknown): void {
+  if ((error as { code?: unknown } | null | undefined)?.code === lostCode) lease.discard(asError(error));
+  else lease.giveBack(false);
 }

@@ -59,6 +59,8 @@ export interface ConnectionPlace {
   readonly endpoint: Endpoint;
   /** Kept here from one process to the next. */
   memory: Memory;
+  /** While a resource that was in this place, and was not lost, is being closed. Its successor is not opened before. */
+  closing: Promise<void> | undefined;
 }
 
 /** The key that connections register under. */
@@ -207,7 +209,8 @@ export class Connection<R, M> implements HasProcess {
 
   /** Asked for only where the machine looks at it: the answer may cost a look at the whole pool. */
   #needed({ on }: Event<R>): boolean {
-    return (on !== "lost" && on !== "failed" && on !== "retry" && on !== "opened") || this.#host.needed(this);
+    const asks = on === "start" || on === "retry" || on === "opened" || on === "failed" || on === "lost";
+    return !asks || this.#host.needed(this);
   }
 
   #perform(effect: Effect<R>): void {
@@ -248,7 +251,7 @@ export class Connection<R, M> implements HasProcess {
         return;
       case "close":
         this.#overdue?.cancel();
-        host.cleaning(this.#close(effect.resource, effect.reason).then(() => this.#post({ on: "closed" })));
+        this.#closeInPlace(effect.resource, effect.reason, () => this.#post({ on: "closed" }));
         return;
       case "tellFailed": {
         const { error, retryMs } = effect;
@@ -292,7 +295,13 @@ export class Connection<R, M> implements HasProcess {
       },
     };
     // An async function, so that a synchronous throw is a rejection too.
-    const opened = inContext(async () => connector.open(context));
+    const opened = inContext(async () => {
+      if (this.place.closing !== undefined) {
+        await this.place.closing;
+        controller.signal.throwIfAborted();
+      }
+      return connector.open(context);
+    });
     opened.then(
       (resource) => {
         timer.cancel();
@@ -389,6 +398,17 @@ export class Connection<R, M> implements HasProcess {
     emit("connection.closed", { ...this.#named(), reason });
   }
 
+  /** The resource is there until this is done, and its place is not free. */
+  #closeInPlace(resource: R, reason: ExitReason, then?: () => void): void {
+    const { place } = this;
+    const closed = this.#close(resource, reason).then(() => {
+      place.closing = undefined;
+      then?.();
+    });
+    place.closing = closed;
+    this.#host.cleaning(closed);
+  }
+
   #exit(): void {
     this.#overdue?.cancel();
     this.#gone();
@@ -406,9 +426,7 @@ export class Connection<R, M> implements HasProcess {
     const state = this.#state;
     if (state.at !== "gone") this.#state = { at: "gone", memory: state.memory };
     this.#fail(reason instanceof Error ? reason : undefined);
-    if (state.at === "connected" || state.at === "draining") {
-      this.#host.cleaning(this.#close(state.resource, reason));
-    }
+    if (state.at === "connected" || state.at === "draining") this.#closeInPlace(state.resource, reason);
     this.#gone();
     this.#host.changed(this);
   }

@@ -162,6 +162,7 @@ function waiting<R>(state: In<R, "waiting">, event: Event<R>, given: Given): Ste
     case "start": {
       // After a crash: configuration is not mended by it, and a server that is down not any sooner.
       if (memory.fatal) return [{ at: "fatal", memory }, []];
+      if (!given.needed) return [{ at: "gone", memory }, [{ do: "giveUp" }, { do: "exit" }]];
       const retryAt = memory.failures > 0 ? Math.max(memory.retryAt, soonest(memory)) : memory.retryAt;
       return openInTime({ ...memory, retryAt }, given);
     }

@@ -76,7 +76,7 @@ export class FantaPool<Out = string, In = string> extends Routing<FantaTCP<Out, 
   }
 
   static childSpec<Out = string, In = string>(options: FantaPoolOptions<Out, In>): ChildSpec {
-    return { id: options.name ?? "fanta", type: "supervisor", start: () => FantaPool.start(options) };
+    return { id: options?.name ?? "fanta", type: "supervisor", start: () => FantaPool.start(options) };
   }
 
   private constructor(parts: PoolParts<FantaTCP<Out, In>>, requestTimeoutMs: number) {

@@ -17,7 +17,7 @@ import { FantaError } from "../errors.ts";
 import { accepted } from "../multiplex/index.ts";
 import { callback, checkOptions, integer, required, runtimeCheck, text as textCheck } from "../options.ts";
 import { type HasProcess, Process, type Self } from "../process/index.ts";
-import { type Runtime, systemRuntime } from "../runtime/index.ts";
+import { atEndOfTurn, type Runtime, systemRuntime } from "../runtime/index.ts";
 import { emit } from "../telemetry/index.ts";
 import { maxFrameBytesDefault } from "./codec.ts";
 import { type Codec, codecCheck, text } from "./payload.ts";
@@ -179,9 +179,15 @@ export class FantaServer implements HasProcess, AsyncDisposable {
   #terminate(): Promise<void> {
     return new Promise((resolve) => {
       this.#terminated = resolve;
-      this.#stopListening();
-      for (const session of this.#sessions) session.goaway();
-      this.#endIfEmpty();
+      // The kernel has let in clients that we have not seen yet, and who may have asked already. With the listener they
+      // would be cut off: two turns of the event loop are for them.
+      atEndOfTurn(() =>
+        atEndOfTurn(() => {
+          this.#stopListening();
+          for (const session of this.#sessions) session.goaway();
+          this.#endIfEmpty();
+        }),
+      );
     });
   }
 

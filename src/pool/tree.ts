@@ -39,6 +39,7 @@ export class Place<R, M> implements ConnectionPlace {
   readonly slot: number;
   readonly endpoint: Endpoint;
   memory: Memory;
+  closing: Promise<void> | undefined = undefined;
   /** The connection that fills it, once its process runs. */
   connection: Connection<R, M> | undefined;
   /** Its slot is somebody else's, or free. */
@@ -304,7 +305,12 @@ export class PoolTree<R, M> {
   }
 
   #goneIfEmpty(place: Place<R, M>): void {
-    if (!place.leaving || !this.places.delete(place)) return;
+    if (!place.leaving || !this.places.has(place)) return;
+    if (place.closing !== undefined) {
+      void place.closing.then(() => this.#goneIfEmpty(place)); // Its connection was killed.
+      return;
+    }
+    this.places.delete(place);
     this.#owner.changed(place);
   }
 

@@ -21,7 +21,7 @@ import {
   type EndpointSource,
   type ConnectionState,
 } from "../connection/index.ts";
-import { AcquireTimeoutError, ConnectionLostError } from "../errors.ts";
+import { AcquireTimeoutError, ConnectionLostError, OptionError } from "../errors.ts";
 import {
   type Checks,
   callback,
@@ -103,7 +103,10 @@ export interface RoutingPoolOptions<R> {
   readonly backoff?: BackoffOptions;
   /** How long an attempt to open may take. @default 10_000 */
   readonly openTimeoutMs?: number;
-  /** How long a connection that leaves may take to finish what is in flight. @default 30_000 */
+  /**
+   * How long a connection that leaves may take to finish what is in flight. One that a supervisor ends, because the registry
+   * or the tree has died, has a child's 5_000 at the most. @default 30_000
+   */
   readonly drainTimeoutMs?: number;
   /** Of the pool's supervisors. @default 3 */
   readonly maxRestarts?: number;
@@ -216,7 +219,7 @@ export class RoutingPool<R> implements Pool<R> {
 
   /** For the user's own supervisor. The pool closes what it has when it is shut down. */
   static childSpec<R>(options: RoutingPoolOptions<R>): ChildSpec {
-    const id = options.name ?? options.connector?.name ?? "pool";
+    const id = options?.name ?? options?.connector?.name ?? "pool"; // `start` says what is wrong with them.
     return { id, type: "supervisor", start: () => RoutingPool.start(options) };
   }
 
@@ -411,6 +414,9 @@ export class RoutingPool<R> implements Pool<R> {
   }
 
   destroy(reason?: Error): Promise<void> {
+    if (reason !== undefined && !(reason instanceof Error)) {
+      return Promise.reject(new OptionError("RoutingPool.destroy: reason", "an Error", reason));
+    }
     this.#destroying ??= this.#destroy(reason);
     return this.#destroying;
   }

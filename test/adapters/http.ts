@@ -39,12 +39,18 @@ export class Gate {
   /** How many have come to it. */
   waiting = 0;
   #open!: () => void;
+  #come!: () => void;
   readonly opened: Promise<void> = new Promise((resolve) => {
     this.#open = resolve;
+  });
+  /** Resolves when the first has come: for those who come from another process, which takes its time. */
+  readonly reached: Promise<void> = new Promise((resolve) => {
+    this.#come = resolve;
   });
 
   pass(): Promise<void> {
     this.waiting++;
+    this.#come();
     return this.opened;
   }
 

@@ -61,7 +61,7 @@ class Bench {
 
   constructor() {
     const backoff = { kind: "exponential", minMs: 100, maxMs: 400 } as const;
-    this.place = { slot: 3, endpoint: { id: "here" }, memory: newMemory(backoff) };
+    this.place = { slot: 3, endpoint: { id: "here" }, memory: newMemory(backoff), closing: undefined };
   }
 
   get registered(): boolean {
