@@ -14,17 +14,14 @@ const page = "docs/guide/strategies.md";
 const written = readFileSync(join(root, page), "utf8");
 
 let shown = 0;
-const printed = written.replace(
-  /^```sh\nnpx poolwarden (simulate .*?)\n```\n\n```text\n.*?^```$/gms,
-  (_, command) => {
-    shown++;
-    const args = command.split(/\s+/).filter((word) => word !== "\\");
-    console.log(args.join(" "));
-    const run = spawnSync(process.execPath, ["dist/cli/main.js", ...args], { cwd: root, encoding: "utf8" });
-    if (run.status !== 0) fail(run.stderr);
-    return `\`\`\`sh\nnpx poolwarden ${command}\n\`\`\`\n\n\`\`\`text\n${run.stdout.trim()}\n\`\`\``;
-  },
-);
+const printed = written.replace(/^```sh\nnpx poolwarden (simulate .*?)\n```\n\n```text\n.*?^```$/gms, (_, command) => {
+  shown++;
+  const args = command.split(/\s+/).filter((word) => word !== "\\");
+  console.log(args.join(" "));
+  const run = spawnSync(process.execPath, ["dist/cli/main.js", ...args], { cwd: root, encoding: "utf8" });
+  if (run.status !== 0) fail(run.stderr);
+  return `\`\`\`sh\nnpx poolwarden ${command}\n\`\`\`\n\n\`\`\`text\n${run.stdout.trim()}\n\`\`\``;
+});
 if (shown === 0) fail(`${page} shows no command, so nothing was made`);
 
 if (check && printed !== written) fail(`${page} differs from what its commands print. Run npm run docs:strategies.`);
@@ -37,7 +34,6 @@ const invented = [...prose.matchAll(/(\d[\d,]*(?:\.\d+)?) (?:ms|%)/g)].filter(([
   return !new RegExp(`(?<![\\d.,])${figure.replace(".", "\\.")}(?![\\d.,]*\\d)`).test(tables);
 });
 if (invented.length > 0) fail(`in no table: ${invented.map(([text]) => text).join(", ")}`);
-
 
 function fail(why) {
   console.error(`docs:strategies: ${why}`);
