@@ -69,7 +69,7 @@ function specification(results: ReadonlyMap<string, SimulationResult>, { title, 
   const waits = timeoutMs <= 1.5 * most && timeoutMs >= least;
   const domain = [least / 1.15, most * 1.25];
   const names = [...results.keys()];
-  const [first = "", ...rest] = lines(title, 104);
+  const [first = "", ...rest] = lines(title, 114);
   return {
     $schema: "https://vega.github.io/schema/vega/v6.json",
     description: `Latency by share of requests, by strategy: ${title}`,

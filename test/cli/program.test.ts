@@ -9,6 +9,7 @@ import { once } from "node:events";
 import { connect, createServer, type Server } from "node:net";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
+import { strategyNames } from "../../src/cli/strategies.ts";
 import { FantaTCP } from "../../src/fanta/index.ts";
 
 const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
@@ -122,10 +123,7 @@ async function allGone(port: number): Promise<void> {
 describe.concurrent("called wrongly, it says what is wrong in one line and ends with 2", () => {
   test.each([
     [["demo", "--seconds", "soon"], `--seconds takes a number from 1 to 3600, got "soon"`],
-    [
-      ["demo", "--strategy", "best"],
-      `--strategy takes one of leastUsed, roundRobin, strictRoundRobin, random, got "best"`,
-    ],
+    [["demo", "--strategy", "best"], `--strategy takes one of ${strategyNames.join(", ")}, got "best"`],
     [["demo", "--colour"], `the flags are --seconds, --callers, --strategy, --port, --json; got "--colour"`],
     [["fanta", "serve", "--port", "65536"], `--port takes a whole number from 0 to 65535, got "65536"`],
   ])("%j", async (args, line) => {
