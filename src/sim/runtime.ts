@@ -3,9 +3,8 @@
  *
  * A test that sleeps is slow, and still does not know whether it slept long enough. Here the clock stands still until
  * it is told to go, timers run in the order of their times (those of the same time in the order they were set), and
- * between two of them everything that can run without time passing has run: promises, and turns of the event loop, one and
- * as many more as somebody waits for.
- * With the seed, a whole run repeats itself exactly.
+ * between two of them everything that can run without time passing has run: promises, one turn of the event loop, and as
+ * many more as somebody waits for the end of. With the seed, a whole run repeats itself exactly.
  *
  *     const runtime = virtualRuntime({ seed: 7 });
  *     const pool = await RoutingPool.start({ connector, runtime });

@@ -62,6 +62,23 @@ describe("timers", () => {
     expect(order).toEqual(["a", "after a", "b", "after b"]);
   });
 
+  test("let the turn end between two of them when a promise waits for that, and the next turn", async () => {
+    const runtime = virtualRuntime();
+    const order: string[] = [];
+    for (const name of ["a", "b"]) {
+      runtime.setTimer(() => {
+        void Promise.resolve().then(() => {
+          atEndOfTurn(() => {
+            order.push(`end of ${name}`);
+            atEndOfTurn(() => order.push(`next end of ${name}`));
+          });
+        });
+      }, 10);
+    }
+    await runtime.advance(10);
+    expect(order).toEqual(["end of a", "next end of a", "end of b", "next end of b"]);
+  });
+
   test("set on the way run on the way, when they fall due in time", async () => {
     const runtime = virtualRuntime();
     const seen: number[] = [];
