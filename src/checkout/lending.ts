@@ -223,13 +223,17 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     const waitedMs = this.runtime.now() - ticket.joinedAt;
     const stats = this.stats();
     const phase = stats.ready === 0 ? "open" : this.#checks > 0 ? "check" : "queue";
-    this.#turnAway(ticket, new AcquireTimeoutError(phase, { stats, waitedMs, cause: this.lastError() }), waitedMs);
+    const fields = { stats, waitedMs, cause: this.lastError() };
+    const error = withoutStack(() => new AcquireTimeoutError(phase, fields));
+    this.#turnAway(ticket, error, waitedMs);
   }
 
   shed(ticket: Ticket<R>, targetMs: number): void {
     this.totals.shed++;
     const waitedMs = this.runtime.now() - ticket.joinedAt;
-    this.#turnAway(ticket, new ShedError(targetMs, { stats: this.stats(), waitedMs }), waitedMs);
+    const fields = { stats: this.stats(), waitedMs };
+    const error = withoutStack(() => new ShedError(targetMs, fields));
+    this.#turnAway(ticket, error, waitedMs);
   }
 
   left(ticket: Ticket<R>): void {
@@ -714,6 +718,20 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
 /** When a resource was last in use, or found to be good. */
 function lastGood<R>(unit: Unit<R>): number {
   return Math.max(unit.idleSince, unit.goodAt);
+}
+
+/**
+ * Makes an error for one who has waited. Its stack would show a timer, or whoever has just released something, and nobody
+ * who could do anything about it; and it is a dear part of an error, of which there are thousands in an overload.
+ */
+function withoutStack<E extends Error>(make: () => E): E {
+  const { stackTraceLimit } = Error;
+  Reflect.set(Error, "stackTraceLimit", 0); // Does nothing where somebody has frozen it.
+  try {
+    return make();
+  } finally {
+    Reflect.set(Error, "stackTraceLimit", stackTraceLimit);
+  }
 }
 
 /** The folder of this file, as stack frames name it. */

@@ -168,20 +168,26 @@ export class CheckoutPool<R> implements Pool<R> {
   }
 
   stats(): PoolStats {
-    const counts = this.#tree.counts();
-    const { idle, line, totals } = this.#lending;
+    const { idle, line, totals, leases } = this.#lending;
+    const { size, ready, opening, waitingToReopen, draining, fatal } = this.#tree.counts();
+    const { acquired, succeeded, failed, timedOut, rejected, shed, retried } = totals;
     const { opened, openFailed, lost, closed } = this.#tree.totals;
-    const used = counts.ready - idle.size;
+    // Field by field: an overload makes thousands of errors, each with these, and spread they cost many times as much.
     return {
       name: this.name,
       kind: "checkout",
-      ...counts,
+      size,
+      ready,
+      opening,
+      waitingToReopen,
+      draining,
+      fatal,
       ejected: 0,
       idle: idle.size,
-      used,
-      inFlight: this.#lending.leases,
+      used: ready - idle.size,
+      inFlight: leases,
       waiting: line.size,
-      totals: { ...totals, opened, openFailed, lost, closed },
+      totals: { acquired, succeeded, failed, timedOut, rejected, shed, retried, opened, openFailed, lost, closed },
     };
   }
 

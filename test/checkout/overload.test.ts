@@ -83,6 +83,21 @@ test(
 );
 
 test(
+  "the errors of those who wait have no stack, which would show a timer; that of everybody else has one",
+  scene(async (s) => {
+    await s.start({ min: 1, max: 1, queue: { limit: 1 } });
+    const limit = Error.stackTraceLimit;
+    await s.hold();
+    const late = s.acquire({ timeoutMs: 10 });
+    const refused = s.acquire();
+    await s.advance(10);
+    expect((late.error as Error).stack?.split("\n").length).toBe(1);
+    expect((refused.error as Error).stack).toContain("overload.test.ts");
+    expect(Error.stackTraceLimit).toBe(limit);
+  }),
+);
+
+test(
   "one who is shed is told how long it waited, and that it may try again",
   scene(async (s) => {
     await s.start({ min: 1, max: 1, idleTimeoutMs: Infinity, queue: { shed: { targetMs: 5, intervalMs: 100 } } });
