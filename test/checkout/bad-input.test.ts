@@ -140,16 +140,29 @@ describe("a connector that hands out a resource which the pool has", () => {
   );
 
   test(
-    "twice in one tick likewise",
+    "twice in one tick has failed to open the second time: before either is lent",
     scene(async (s) => {
-      // oxlint-disable-next-line unicorn/no-thenable -- read as English, and never awaited
-      s.server.next({ ms: 10 }, { ms: 10, then: "same" });
-      await s.start({ max: 2 });
-      const callers = [s.acquire(), s.acquire()];
-      await s.advance(10);
-      expect(callers.map(({ outcome }) => outcome)).toEqual(["ok", "pending"]);
-      expect(s.pool.stats()).toMatchObject({ ready: 1, waitingToReopen: 1 });
-      s.check();
+      await s.start();
+      const only = {};
+      const closed: unknown[] = [];
+      const opening = s.server.pause(10);
+      const pool = await CheckoutPool.start({
+        // One promise for both: they are opened in the same turn, one microtask apart.
+        connector: {
+          name: "only",
+          open: () => opening.then(() => only),
+          close: (resource) => void closed.push(resource),
+        },
+        max: 2,
+        runtime: s.runtime,
+      });
+      const [first, second] = [pool.acquire(), pool.acquire({ timeoutMs: 50 })];
+      const refused = s.outcome(second);
+      expect((await s.until(first)).resource).toBe(only);
+      expect(await refused).toBe("ERR_POOL_ACQUIRE_TIMEOUT");
+      expect(pool.stats()).toMatchObject({ ready: 1, inFlight: 1, totals: { opened: 1 } });
+      await s.until(pool.destroy());
+      expect(closed).toEqual([only]);
     }),
   );
 

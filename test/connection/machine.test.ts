@@ -240,6 +240,27 @@ describe("a resource that is lost before it has come", () => {
   });
 });
 
+describe("a place that nobody needs a resource in", () => {
+  const unneeded: Given = { ...given, needed: false };
+
+  test.each([
+    ["waiting", "start", "giveUp, exit"],
+    ["waiting", "retry", "giveUp, exit"],
+    ["opening", "failed", "tellFailed never, giveUp, exit"],
+    ["connected", "lost", "leave, tellLost, fail, dispose socket refused, giveUp, exit"],
+  ] as const)("%s, is given up at the event %s, with what it has learnt", (at, on, effects) => {
+    const [after, done] = step<string>(states[at], events[on], unneeded);
+    expect([after.at, done.map(inWords).join(", ")]).toEqual(["gone", effects]);
+    expect(after.memory.attempts).toBe(3);
+  });
+
+  test("keeps a resource that comes all the same, and an error that is for good", () => {
+    expect(step<string>(states.opening, events.opened, unneeded)[0].at).toBe("connected");
+    const fatal = initialState<string>({ ...memory, fatal: true });
+    expect(step(fatal, events.start, unneeded)[0].at).toBe("fatal");
+  });
+});
+
 test("a fresh connection waits for nothing", () => {
   const [after, effects] = step<string>(initialState(newMemory(undefined)), events.start, given);
   expect([after.at, effects.map(inWords)]).toEqual(["opening", ["cancelRetry", "open 1"]]);
