@@ -10,16 +10,12 @@
  *     npm run bench:checkout            [--rounds 9]
  */
 import { parseArgs } from "node:util";
-import { setFlagsFromString } from "node:v8";
 import { CheckoutPool, type PoolError } from "poolwarden";
 import { virtualRuntime } from "poolwarden/sim";
-import { bareDeque, effect, generic, lightning, ours, oursByUse, tarn, type Way } from "./peers.ts";
+import { bareDeque, effect, generic, lightning, ours, oursByUse, type StandingWay, tarn, type Way } from "./peers.ts";
 
 const { values: flags } = parseArgs({ options: { rounds: { type: "string" } } });
 const rounds = Number(flags.rounds ?? 9);
-// We collect garbage before each round, and V8 throws the code away that was not run for a few collections: while it was
-// not its turn. What is measured should be running, and not being compiled again.
-setFlagsFromString("--no-flush-bytecode");
 
 /** How long a way is loaded in each round. */
 const roundMs = 80;
@@ -126,23 +122,34 @@ function table(title: string, ways: readonly Way[], figures: ReadonlyMap<Way, Fi
 // The line.
 
 async function longLines(): Promise<void> {
-  console.log("Callers in line, 10 resources: a turn of the line, and the abort of one who waits\n");
-  print(["waiting", "", "CPU ns/turn", "CPU ns/abort"]);
-  const turns: number[] = [];
+  console.log("Callers in line: a turn of the line (one is served, one joins), and the abort of one who waits\n");
+  print(["waiting", "", "CPU ns/turn", "bare deque", "CPU ns/abort"]);
+  const [mine, bare] = [await ours(), await bareDeque()];
+  const figures: number[][] = [];
   for (const waiting of [16, 1_000, 20_000]) {
-    const way = await ours();
-    const each = Math.max(2, Math.round(100_000 / waiting));
-    await way.crowd(waiting, each);
-    const ns: number[] = [];
-    for (let round = 0; round < rounds; round++) {
-      ns.push(await cpuNs(waiting * each, () => way.crowd(waiting, each)));
-    }
-    await way.end();
-    turns.push(median(ns));
-    print([waiting.toLocaleString("en"), "", median(ns).toFixed(0), (await abortNs(waiting)).toFixed(0)]);
+    const ns = await turnsNs([mine, bare], waiting);
+    figures.push([...ns, await abortNs(waiting)]);
+    print([waiting.toLocaleString("en"), "", ...(figures.at(-1) as number[]).map((each) => each.toFixed(0))]);
   }
+  await mine.end();
   console.log();
-  bar("times as dear with 20,000 waiting as with 16", (turns[2] as number) / (turns[0] as number), 1.5);
+  const [few, , many] = figures as [number[], number[], number[]];
+  const times = (column: number): number => (many[column] as number) / (few[column] as number);
+  console.log(`          ${times(1).toPrecision(3)}  times the price of a turn of the bare deque, with 20,000 waiting`);
+  bar("times the price of a turn, with 20,000 waiting", times(0), 1.5);
+  bar("times the price of an abort, with 20,000 waiting", times(2), 1.5);
+}
+
+async function turnsNs(ways: readonly StandingWay[], waiting: number): Promise<number[]> {
+  const turns = 100_000;
+  const lines = await Promise.all(ways.map((way) => way.stand(waiting)));
+  const seen = ways.map((): number[] => []);
+  for (const line of lines) await line.turns(turns); // Warm.
+  for (let round = 0; round < rounds; round++) {
+    for (const [at, line] of lines.entries()) seen[at]?.push(await cpuNs(turns, () => line.turns(turns)));
+  }
+  for (const line of lines) await line.end();
+  return seen.map(median);
 }
 
 /** Those who wait are aborted from the middle of the line outwards: where walking the line would cost the most. */
@@ -153,23 +160,22 @@ async function abortNs(waiting: number): Promise<number> {
     queue: { limit: waiting },
   });
   const holder = await pool.acquire();
+  const gone = new Error("gone"); // Without one, most of the price is that of the error Node makes.
   const ns: number[] = [];
   const lines = Math.max(1, Math.round(2_000 / waiting));
   for (let round = 0; round < rounds; round++) {
-    const aborts: (() => void)[] = [];
+    let total = 0;
     for (let line = 0; line < lines; line++) {
       const controllers = Array.from({ length: waiting }, () => new AbortController());
-      const line: Promise<unknown>[] = controllers.map(({ signal }) => pool.acquire({ signal }).catch(() => undefined));
+      const calls = controllers.map(({ signal }) => pool.acquire({ signal }).catch(() => undefined));
       const middle = waiting >> 1;
       const outwards = controllers.map((_, n) => controllers[middle + (n % 2 === 0 ? n >> 1 : -((n + 1) >> 1))]);
-      aborts.push(() => outwards.forEach((controller) => controller?.abort()));
-      ns.push(
-        await cpuNs(waiting, async () => {
-          aborts.pop()?.();
-          await Promise.all(line);
-        }),
-      );
+      total += await cpuNs(waiting, async () => {
+        for (const controller of outwards) controller?.abort(gone);
+        await Promise.all(calls);
+      });
     }
+    ns.push(total / lines);
   }
   holder.release();
   await pool.destroy();
@@ -294,8 +300,8 @@ async function blackHole(): Promise<void> {
   bar("told so, with the last failure to open as the cause", withCause, 1_000, "at least");
 }
 
+/** Nothing is collected before: after a full collection V8 has thrown away what it had learnt, and is slow for a while. */
 async function cpuNs(times: number, act: () => Promise<void>): Promise<number> {
-  globalThis.gc?.(); // What the others left behind is not this one's cost.
   const cpu = process.cpuUsage();
   await act();
   const { user, system } = process.cpuUsage(cpu);
@@ -306,11 +312,11 @@ function bar(what: string, value: number, limit: number, sense: "at most" | "at 
   const met = sense === "at most" ? value <= limit : value >= limit;
   const figure = Number.isInteger(value) ? String(value) : value.toPrecision(3);
   console.log(`  ${met ? "met   " : "MISSED"}  ${figure.padStart(6)}  ${what} (${sense} ${limit})`);
-  if (/off\)?|with 16|opened in all|cause|bursts/.test(what)) console.log();
+  if (/them off|abort|opened in all|cause|bursts/.test(what)) console.log();
 }
 
 function print(cells: readonly string[]): void {
-  const widths = [20, 10, 12, 14, 8];
+  const widths = [20, 10, 12, 14, 14];
   console.log(cells.map((cell, at) => (at === 0 ? cell.padEnd(20) : cell.padStart(widths[at] as number))).join(""));
 }
 

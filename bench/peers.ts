@@ -20,6 +20,17 @@ export interface Way {
   end(): Promise<void>;
 }
 
+/** One who holds a resource, and a line of others who wait for it. */
+interface Standing {
+  /** So many times one is served and another joins. */
+  turns(times: number): Promise<void>;
+  end(): Promise<void>;
+}
+
+export interface StandingWay extends Way {
+  stand(waiting: number): Promise<Standing>;
+}
+
 interface Resource {
   readonly id: number;
 }
@@ -33,7 +44,10 @@ const create = async (): Promise<Resource> => ({ id: ++made });
 const destroy = async (): Promise<void> => undefined;
 
 /** For pools with an acquire that gives a promise. */
-function promising<L>(acquire: () => Promise<L>, release: (lease: L) => void): Pick<Way, "alone" | "crowd"> {
+function promising<L>(
+  acquire: () => Promise<L>,
+  release: (lease: L) => void,
+): Pick<StandingWay, "alone" | "crowd" | "stand"> {
   return {
     alone: async (times) => {
       for (let n = 0; n < times; n++) release(await acquire());
@@ -48,6 +62,32 @@ function promising<L>(acquire: () => Promise<L>, release: (lease: L) => void): P
       };
       await Promise.all(Array.from({ length: callers }, caller));
     },
+    stand: async (waiting) => {
+      const others = await Promise.all(Array.from({ length: resources - 1 }, acquire));
+      let held = await acquire();
+      const line = Array.from({ length: waiting }, acquire);
+      let at = 0;
+      const serve = async (): Promise<void> => {
+        const next = line[at] as Promise<L>;
+        release(held);
+        held = await next;
+        at = at + 1 === waiting ? 0 : at + 1;
+      };
+      return {
+        turns: async (times) => {
+          for (let n = 0; n < times; n++) {
+            const joined = at;
+            const asked = acquire();
+            await serve();
+            line[joined] = asked;
+          }
+        },
+        end: async () => {
+          for (let n = 0; n < waiting; n++) await serve();
+          for (const lease of [held, ...others]) release(lease);
+        },
+      };
+    },
   };
 }
 
@@ -56,7 +96,7 @@ async function warm({ crowd }: Pick<Way, "crowd">): Promise<void> {
 }
 
 /** As little as can be called a pool: what is idle is a stack, who waits is a queue. Nothing ever goes wrong in it. */
-export async function bareDeque(): Promise<Way> {
+export async function bareDeque(): Promise<StandingWay> {
   const idle: Resource[] = [];
   for (let n = 0; n < resources; n++) idle.push(await create());
   // A ring. No more wait than there are places in it.
@@ -85,11 +125,11 @@ export async function bareDeque(): Promise<Way> {
 }
 
 /** Ours, with every default on. */
-export async function ours(limit: number = longLine): Promise<Way> {
+export async function ours(): Promise<StandingWay> {
   const pool = await CheckoutPool.start({
     connector: { name: "bench", open: create },
     max: resources,
-    queue: { limit },
+    queue: { limit: longLine },
   });
   await pool.ready({ min: resources });
   const loads = promising(
