@@ -6,7 +6,8 @@
  * keeps to one connection in each turn of the event loop, and `pool.use`. The first two spread their requests. All in one
  * process, in rounds, in an order that changes from round to round, so that a change in the machine's speed meets all
  * alike. The figure is the client's CPU time a request (`process.cpuUsage`), and the ratio to the floor is taken within
- * each round. Medians over the rounds. Latency is taken in runs of its own: to take it costs as much as to send.
+ * each round. Medians over the rounds. Latency is
+ * taken afterwards, in one run of each: to take it costs as much as to send, and what V8 learns of it would cost later.
  *
  *     npm run bench            [--rounds 7] [--seconds 1]
  */
@@ -31,11 +32,9 @@ interface Way {
   readonly name: string;
   readonly send: Send;
 }
-interface Figures {
+interface Cost {
   readonly cpuUs: number;
   readonly perSecond: number;
-  readonly p50: number;
-  readonly p99: number;
 }
 
 const main = fileURLToPath(new URL("./dist/cli/main.js", import.meta.resolve("poolwarden/package.json")));
@@ -75,27 +74,33 @@ console.log(
 );
 const widths = [8, 38, 14, 14, 12, 10, 10];
 print(["callers", "way", "CPU µs/request", "× floor", "requests/s", "p50 ms", "p99 ms"]);
-for (const callers of [16, 128, 1_024]) {
-  for (const { send } of ways) await load(send, callers, 300, undefined); // Warm.
-  const seen = new Map<string, Figures[]>(ways.map(({ name }) => [name, []]));
+const loads = [16, 128, 1_024];
+const costs = new Map<number, Map<string, Cost[]>>();
+for (const callers of loads) {
+  const seen = new Map<string, Cost[]>(ways.map(({ name }) => [name, []]));
+  costs.set(callers, seen);
   for (let round = 0; round < rounds; round++) {
     for (let turn = 0; turn < ways.length; turn++) {
       const { name, send } = ways[(turn + round) % ways.length] as Way;
-      seen.get(name)?.push(await measure(send, callers));
+      seen.get(name)?.push(await costOf(send, callers));
     }
   }
-  const floor = seen.get("floor") as Figures[];
-  for (const { name } of ways) {
-    const figures = seen.get(name) as Figures[];
-    const ratio = median(figures.map(({ cpuUs }, round) => cpuUs / (floor[round] as Figures).cpuUs));
+}
+for (const callers of loads) {
+  const seen = costs.get(callers) as Map<string, Cost[]>;
+  const floor = seen.get("floor") as Cost[];
+  for (const { name, send } of ways) {
+    const cost = seen.get(name) as Cost[];
+    const latency = createHistogram();
+    await load(timed(send, latency), callers, seconds * 1_000);
     print([
       String(callers),
       name,
-      median(figures.map(({ cpuUs }) => cpuUs)).toFixed(2),
-      ratio.toFixed(2),
-      Math.round(median(figures.map(({ perSecond }) => perSecond))).toLocaleString("en"),
-      median(figures.map(({ p50 }) => p50)).toFixed(3),
-      median(figures.map(({ p99 }) => p99)).toFixed(3),
+      median(cost.map(({ cpuUs }) => cpuUs)).toFixed(2),
+      median(cost.map(({ cpuUs }, round) => cpuUs / (floor[round] as Cost).cpuUs)).toFixed(2),
+      Math.round(median(cost.map(({ perSecond }) => perSecond))).toLocaleString("en"),
+      (latency.percentile(50) / 1e6).toFixed(3),
+      (latency.percentile(99) / 1e6).toFixed(3),
     ]);
   }
 }
@@ -106,40 +111,35 @@ await Promise.all(bare.map((client) => client.close()));
 for (const each of [pool, perTurn]) await each.close();
 server.kill();
 
-async function measure(send: Send, callers: number): Promise<Figures> {
-  globalThis.gc?.(); // What the others left behind is not this one's cost.
+async function costOf(send: Send, callers: number): Promise<Cost> {
+  // What the others left behind is not this one's cost. Not by a full collection: after one V8 has thrown away what it had
+  // learnt of the code, and is slow for a while, the more so the more code there is.
+  await load(send, callers, 300);
   const cpu = process.cpuUsage();
   const startedAt = performance.now();
-  const requests = await load(send, callers, seconds * 1_000, undefined);
+  const requests = await load(send, callers, seconds * 1_000);
   const { user, system } = process.cpuUsage(cpu);
   const tookMs = performance.now() - startedAt;
-  const latency = createHistogram();
-  await load(send, callers, seconds * 200, latency);
-  return {
-    cpuUs: (user + system) / requests,
-    perSecond: (requests * 1_000) / tookMs,
-    p50: latency.percentile(50) / 1e6,
-    p99: latency.percentile(99) / 1e6,
+  return { cpuUs: (user + system) / requests, perSecond: (requests * 1_000) / tookMs };
+}
+
+/** The same, with how long each took. */
+function timed(send: Send, latency: ReturnType<typeof createHistogram>): Send {
+  return async () => {
+    const startedAt = performance.now();
+    const answer = await send();
+    latency.record(Math.max(1, Math.round((performance.now() - startedAt) * 1e6)));
+    return answer;
   };
 }
 
 /** Callers that each send one request after another for a while. Returns how many were answered. */
-async function load(
-  send: Send,
-  callers: number,
-  ms: number,
-  latency: ReturnType<typeof createHistogram> | undefined,
-): Promise<number> {
+async function load(send: Send, callers: number, ms: number): Promise<number> {
   let running = true;
   let requests = 0;
   const caller = async (): Promise<void> => {
     while (running) {
-      if (latency === undefined) await send();
-      else {
-        const startedAt = performance.now();
-        await send();
-        latency.record(Math.max(1, Math.round((performance.now() - startedAt) * 1e6)));
-      }
+      await send();
       requests++;
     }
   };

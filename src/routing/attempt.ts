@@ -1,11 +1,13 @@
 /**
  * One run of a call's work on one member.
  *
- *     working ──the work has ended──────▶ over
- *        │                                 ▲
- *        │ its resource is lost            │ the work has ended all the same, or one tick has passed
- *        ▼                                 │
- *      lost ───────────────────────────────┘
+ *               its caller gives up
+ *     working ──────────────────────▶ orphan, judged ──the work has ended──▶ over
+ *        │ │                                │                                 ▲
+ *        │ └────────────── the work has ended ───────────────────────────────┤
+ *        │ its resource is lost             │                                 │ the work has ended all the same,
+ *        └────────────────┬─────────────────┘                                 │ or one tick has passed
+ *                         └──▶ lost ──────────────────────────────────────────┘
  *
  * It holds the member's count from the grant to the end of the work, whoever still waits for it. It is also what the work
  * sees of its call (`WorkContext`): each attempt has a signal of its own, and that of a lost one stays aborted.
@@ -25,7 +27,7 @@ export interface AttemptOwner<R> {
   succeeded(attempt: Attempt<R>, value: unknown): void;
   failed(attempt: Attempt<R>, error: unknown): void;
   /** The resource of an attempt is gone. */
-  lostUnder(member: PoolMember<R>): void;
+  lostUnder(attempt: Attempt<R>): void;
   /** The pool ends by force. */
   aborted(reason: unknown): void;
 }
@@ -36,27 +38,25 @@ export class Attempt<R> implements WorkContext {
   after: Attempt<R> | undefined = undefined;
   readonly call: AttemptOwner<R>;
   readonly member: PoolMember<R>;
-  readonly #startedAt: number;
-  #at: "working" | "lost" | "over" = "working";
-  #orphan = false;
-  /** What it says of its member has been said. */
-  #judged = false;
-  #controller: AbortController | undefined = undefined;
-  #endedBy: unknown = undefined;
+  readonly startedAt: number;
+  #at: "working" | "orphan" | "judged" | "lost" | "over" = "working";
+  /** Its signal, once somebody has asked for it; before that, why it would be aborted. */
+  #abort: AbortController | { readonly reason: unknown } | undefined = undefined;
 
   constructor(call: AttemptOwner<R>, member: PoolMember<R>, startedAt: number) {
     this.call = call;
     this.member = member;
-    this.#startedAt = startedAt;
+    this.startedAt = startedAt;
   }
 
   /** Aborted when the caller gives up, when the resource is lost, and when another attempt was quicker. Made when asked for. */
   get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.#endedBy !== undefined) this.#controller.abort(this.#endedBy);
-    }
-    return this.#controller.signal;
+    const known = this.#abort;
+    if (known instanceof AbortController) return known.signal;
+    const controller = new AbortController();
+    this.#abort = controller;
+    if (known !== undefined) controller.abort(known.reason);
+    return controller.signal;
   }
 
   /** Runs the work. The member has counted it. */
@@ -84,25 +84,25 @@ export class Attempt<R> implements WorkContext {
   /** Nobody waits for it any more; the member is released when the work has ended. */
   abandon(reason: unknown): void {
     if (this.#at === "over") return;
-    if (this.#at === "working" && !this.#orphan) {
-      this.#orphan = true;
+    if (this.#at === "working") {
       const { traffic } = this.call;
+      this.#at = "orphan";
       if (isOutOfTime(reason) && traffic.isFailure(reason)) {
-        this.#judged = true;
-        traffic.judge(this.member, this.#startedAt, false, reason);
+        this.#at = "judged";
+        traffic.judge(this.member, this.startedAt, false, reason);
       }
-      traffic.orphaned(this.member, this.#startedAt);
+      traffic.orphaned(this.member, this.startedAt);
     }
-    this.#abort(reason);
+    this.#abortWith(reason);
   }
 
   /** The resource is gone. The work may still end by itself; the pool says when it waits for that no longer. */
   lostUnder(error: ConnectionLostError): void {
-    if (this.#at !== "working") return;
+    if (this.#at === "lost" || this.#at === "over") return;
     this.#at = "lost";
     this.#unlink();
-    this.call.lostUnder(this.member);
-    this.#abort(error);
+    this.call.lostUnder(this);
+    this.#abortWith(error);
   }
 
   /** One tick after the loss. */
@@ -113,32 +113,34 @@ export class Attempt<R> implements WorkContext {
   }
 
   #ended(ok: boolean, result: unknown): void {
-    if (this.#at === "over") return;
-    const working = this.#at === "working";
+    const at = this.#at;
+    if (at === "over") return;
     this.#at = "over";
-    if (working) this.#release(ok, result);
+    if (at !== "lost") {
+      this.#unlink();
+      this.#release(at, ok, result);
+    }
     if (ok) this.call.succeeded(this, result);
     else this.call.failed(this, result);
   }
 
-  #release(ok: boolean, error: unknown): void {
-    const { member } = this;
+  #release(at: "working" | "orphan" | "judged", ok: boolean, error: unknown): void {
+    const { member, startedAt } = this;
     const { traffic } = this.call;
-    this.#unlink();
-    if (this.#orphan) {
+    if (at !== "working") {
       member.orphans--;
-      const afterMs = traffic.runtime.now() - this.#startedAt;
+      const afterMs = traffic.runtime.now() - startedAt;
       emit("pool.orphanEnded", { pool: traffic.name, connection: `connection ${member.slot}`, afterMs });
     }
-    // What else the end of an orphan has to say is of its caller's making.
-    if (this.#judged) traffic.releaseJudged(member);
-    else
-      traffic.release(member, this.#startedAt, ok || this.#orphan || !traffic.isFailure(error), ok ? undefined : error);
+    // What it says of its member has been said, or is of its caller's making, when nobody waited for it any more.
+    if (at === "judged") traffic.releaseJudged(member);
+    else if (ok || at === "orphan") traffic.release(member, startedAt, true, ok ? undefined : error);
+    else traffic.release(member, startedAt, !traffic.isFailure(error), error);
   }
 
-  #abort(reason: unknown): void {
-    this.#endedBy ??= reason;
-    this.#controller?.abort(reason);
+  #abortWith(reason: unknown): void {
+    if (this.#abort === undefined) this.#abort = { reason };
+    else if (this.#abort instanceof AbortController) this.#abort.abort(reason);
   }
 
   #link(): void {
@@ -149,9 +151,10 @@ export class Attempt<R> implements WorkContext {
   }
 
   #unlink(): void {
-    if (this.before === undefined) this.member.firstAttempt = this.after;
-    else this.before.after = this.after;
-    if (this.after !== undefined) this.after.before = this.before;
+    const { before, after } = this;
+    if (before === undefined) this.member.firstAttempt = after;
+    else before.after = after;
+    if (after !== undefined) after.before = before;
     this.before = undefined;
     this.after = undefined;
   }

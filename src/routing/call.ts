@@ -84,6 +84,9 @@ export class HedgeTimer implements Timed {
   }
 }
 
+/** More than any pool allows. Not Infinity: V8 would keep the tries of every call as a number with a fraction from then on. */
+const noMoreTries = 1_000_000_000;
+
 export class Call<R, T> implements Abortable, AttemptOwner<R> {
   /** The one answer. */
   readonly promise: Promise<T> = newPromise<T>();
@@ -95,7 +98,6 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
   /** Attempts made. */
   #tries = 0;
   settled = false;
-  #startedAt = 0;
   /** The last attempt. */
   #attempt: Attempt<R> | undefined = undefined;
   #detour: Detour<R> | undefined = undefined;
@@ -112,7 +114,6 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
     const options = this.#options;
     const now = traffic.now();
     traffic.begin(now);
-    this.#startedAt = now;
     if (traffic.phase !== "open") {
       traffic.totals.rejected++;
       this.#fail(traffic.closedError());
@@ -128,10 +129,10 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
         watchAbort(theirs, this);
       }
       // Not AsyncLocalStorage.snapshot(), which on Node 20 costs 21 µs: as much as all the rest many times over.
-      if (options.idempotent === true) this.#takeDetour().context = new AsyncResource("PoolCall");
+      if (options.idempotent === true) this.#takeDetour(now).context = new AsyncResource("PoolCall");
     }
     const member = traffic.admit(options.key === undefined ? anyone : { key: options.key }, now);
-    if (member === undefined) this.#takeDetour().wait(options.timeoutMs ?? defaultWaitMs, false);
+    if (member === undefined) this.#takeDetour(now).wait(options.timeoutMs ?? defaultWaitMs, false);
     else this.#run(member, now);
   }
 
@@ -144,7 +145,7 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
       this.#fail(new ConnectionLostError("the connection went away before its turn. Call again.", { sent: "no" }));
       return;
     }
-    this.#tries = Infinity;
+    this.#tries = noMoreTries;
     this.traffic.admitTo(member);
     this.#run(member, now);
   }
@@ -158,7 +159,7 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
     }
     // The caller, the member or the pool went away between the grant and now: never used, and it is no attempt.
     this.traffic.giveBack(member, now);
-    if (!this.settled) this.#route(this.#takeDetour());
+    if (!this.settled) this.#route(this.#takeDetour(now));
   }
 
   /** From the line: nobody had room, in time. */
@@ -166,8 +167,8 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
     this.#fail(error);
   }
 
-  lostUnder(member: PoolMember<R>): void {
-    this.#avoid(member);
+  lostUnder(attempt: Attempt<R>): void {
+    this.#avoid(attempt);
   }
 
   /** The caller's signal, or the end of the pool by force. */
@@ -192,26 +193,26 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
     if (this.settled) return;
     this.#forget(attempt);
     const sent = error instanceof ConnectionLostError ? error.sent : undefined;
-    if (sent !== undefined) this.#avoid(attempt.member);
+    if (sent !== undefined) this.#avoid(attempt);
     if (this.#attempt !== undefined) return; // Its copy is still at work.
-    const again = (): void => this.#retryOr(error, sent);
+    const again = (): void => this.#retryOr(attempt, error, sent);
     const context = this.#detour?.context;
     if (context === undefined) again();
     else context.runInAsyncScope(again);
   }
 
-  /** Made while the first attempt's start is still that of the call. */
-  #takeDetour(): Detour<R> {
+  /** Made by the end of the first attempt at the latest, and so with its start, which is the call's. */
+  #takeDetour(startedAt: number): Detour<R> {
     if (this.#detour === undefined) {
       const { timeoutMs = defaultWaitMs, key } = this.#options;
-      this.#detour = new Detour(this.traffic, this, this.#startedAt + timeoutMs);
+      this.#detour = new Detour(this.traffic, this, startedAt + timeoutMs);
       if (key !== undefined) this.#detour.request = { key };
     }
     return this.#detour;
   }
 
-  #avoid(member: PoolMember<R>): void {
-    const tried = (this.#takeDetour().tried ??= []);
+  #avoid({ member, startedAt }: Attempt<R>): void {
+    const tried = (this.#takeDetour(startedAt).tried ??= []);
     if (!tried.includes(member)) tried.push(member);
   }
 
@@ -236,16 +237,16 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
   #run(member: PoolMember<R>, now: number): void {
     this.#tries++;
     const attempt = new Attempt<R>(this, member, now);
-    if (this.#attempt !== undefined) this.#takeDetour().other = this.#attempt;
+    if (this.#attempt !== undefined) this.#takeDetour(now).other = this.#attempt;
     this.#attempt = attempt;
     if (this.#detour !== undefined && this.traffic.hedging !== undefined) this.#hedgeLater(this.#detour, now);
     attempt.run(this.#work);
   }
 
-  #retryOr(error: unknown, sent: "no" | "maybe" | undefined): void {
+  #retryOr(attempt: Attempt<R>, error: unknown, sent: "no" | "maybe" | undefined): void {
     const { traffic } = this;
     if (traffic.mayRetry(error, sent, this.#tries, this.#options.idempotent === true)) {
-      const detour = this.#takeDetour();
+      const detour = this.#takeDetour(attempt.startedAt);
       detour.lastError = error;
       this.#route(detour);
     } else {
@@ -266,7 +267,7 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
   #hedge(detour: Detour<R>, afterMs: number): void {
     const first = this.#attempt;
     if (this.settled || first === undefined || this.#tries > 1) return;
-    this.#avoid(first.member);
+    this.#avoid(first);
     const member = this.traffic.admitCopy(detour, afterMs);
     if (member !== undefined) this.#run(member, this.traffic.runtime.now());
   }
