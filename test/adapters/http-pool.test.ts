@@ -1,14 +1,17 @@
 /**
  * The dispatcher as a pool: capacity, loss, retries, ends.
  */
-import { createServer as createNetServer, type Socket } from "node:net";
-import { constants, type ServerHttp2Stream } from "node:http2";
+import { connect as connectNet, createServer as createNetServer, type Socket } from "node:net";
+import { once } from "node:events";
+import http2, { type ClientHttp2Session, constants, type ServerHttp2Stream } from "node:http2";
+import { syncBuiltinESMExports } from "node:module";
 import { describe, expect, test } from "vitest";
 import { errors } from "undici";
 import { HttpDispatcher } from "../../src/adapters/http/index.ts";
 import { roundRobin, Supervisor } from "../../src/index.ts";
 import { virtualRuntime } from "../../src/sim/index.ts";
 import {
+  inShort,
   ask,
   bodyOf,
   dispatcher,
@@ -61,6 +64,29 @@ async function numbered(
     });
   });
   return { ...served, asked };
+}
+
+/** A way to a server that can freeze: what is on it stays on it, and nobody is told. */
+async function between(port: number) {
+  const pairs: Socket[][] = [];
+  const server = createNetServer((socket: Socket) => {
+    const onward = connectNet(port, "127.0.0.1");
+    pairs.push([socket, onward]);
+    for (const each of [socket, onward]) each.on("error", () => undefined);
+    socket.pipe(onward).pipe(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  later(() => {
+    server.close();
+    for (const each of pairs.flat()) each.destroy();
+  });
+  return {
+    port: (server.address() as import("node:net").AddressInfo).port,
+    accepted: () => pairs.length,
+    freeze: () => {
+      for (const each of pairs.flat()) each.unpipe().pause();
+    },
+  };
 }
 
 describe.each(protocols)("over %s", (protocol) => {
@@ -246,7 +272,7 @@ describe.each(protocols)("over %s", (protocol) => {
     const gate = new Gate();
     const { url, asked } = await numbered(protocol, (_, end) => void gate.pass().then(end));
     const runtime = virtualRuntime();
-    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c, runtime });
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c, runtime, stallMs: Infinity });
     // Over HTTP/1.1 the time is undici's own, and real.
     const late = ask(to, { headersTimeout: useH2c ? 60_000 : 1 }, handler("new"));
     await until(() => gate.waiting === 1);
@@ -260,6 +286,40 @@ describe.each(protocols)("over %s", (protocol) => {
     await until(() => statsOf(to).inFlight === 0);
     expect(statsOf(to).totals.failed).toBe(1);
     gate.open();
+  });
+
+  test("a request that takes long has a copy elsewhere where its pool hedges, and one response", async () => {
+    const gate = new Gate();
+    const asked: string[] = [];
+    const servers = await Promise.all(
+      ["one", "two"].map((name) =>
+        numbered(protocol, (path, end) => {
+          asked.push(`${name} ${path}`);
+          if (path === "/slow" && asked.filter((each) => each.endsWith("/slow")).length === 1)
+            void gate.pass().then(end);
+          else end();
+        }),
+      ),
+    );
+    const runtime = virtualRuntime();
+    const endpoints = servers.map(({ url }) => url);
+    const hedge = { percentile: 0.9 };
+    const to = await dispatcher({ endpoints, connections: 1, useH2c, runtime, hedge, strategy: roundRobin() });
+    await to.ready({ min: 2 });
+    for (let n = 0; n < 100; n++) await ask(to, {}, handler("new"));
+    const slow = handler("new");
+    const done = ask(to, { path: "/slow" }, slow);
+    await until(() => gate.waiting === 1);
+    await runtime.advance(5_000);
+    await done;
+    expect(inShort(slow.calls)).toEqual(["start", "headers 200", "data", "complete"]);
+    expect(slow.body()).toBe("whole");
+    const copies = asked.filter((each) => each.endsWith("/slow")).map((each) => each.split(" ")[0]);
+    expect(copies.sort()).toEqual(["one", "two"]);
+    gate.open();
+    await until(() => statsOf(to).inFlight === 0 && statsOf(to).ready === 2);
+    expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
+    expect(inShort(slow.calls)).toEqual(["start", "headers 200", "data", "complete"]);
   });
 
   test("a response of 500 or more counts as a failure of the one that gave it, and is a response all the same", async () => {
@@ -293,6 +353,25 @@ describe("over http/1.1", () => {
       gate.open();
       for (const heard of await Promise.all(all)) expect(heard.body()).toBe("whole");
     }
+  });
+
+  test("a request whose neighbour in a pipeline is given up is not sent twice behind its caller's back", async () => {
+    const gate = new Gate();
+    const { url, asked } = await numbered("http/1.1", (path, end) =>
+      path === "/gate" ? void gate.pass().then(end) : end(),
+    );
+    const to = await dispatcher({ endpoints: [url], connections: 1, pipelining: 2 });
+    await to.ready();
+    const first = ask(to, { path: "/gate", method: "POST", blocking: false }, handler("new"));
+    const second = handler("new");
+    const given = ask(to, { path: "/second", blocking: false }, second);
+    await until(() => gate.waiting === 1 && asked.length === 2);
+    second.abort(new Error("given up"));
+    expect((await first).error()).toBeInstanceOf(errors.SocketError);
+    await given;
+    gate.open();
+    expect((await ask(to, { path: "/third" }, handler("new"))).body()).toBe("whole");
+    expect(asked.filter((each) => each === "POST /gate")).toHaveLength(1);
   });
 
   test("a server that closes after every response costs a connection each, and nothing else", async () => {
@@ -353,6 +432,39 @@ describe("over http/1.1", () => {
     expect(statsOf(to).totals.failed).toBe(0);
   });
 
+  test("a server that says goodbye on a connection nobody has used costs no request anything", async () => {
+    let connections = 0;
+    const server = createNetServer((socket: Socket) => {
+      socket.on("error", () => undefined);
+      if (++connections === 1) socket.end("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n");
+      else socket.on("data", () => socket.write("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole"));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    later(() => server.close());
+    const { port } = server.address() as import("node:net").AddressInfo;
+    const to = await dispatcher({ endpoints: [`127.0.0.1:${port}`], connections: 1 });
+    await to.ready();
+    for (let turns = 0; turns < 20; turns++) await turn();
+    const heard = await ask(to, { method: "POST", body: "x" }, handler("new"));
+    expect([heard.error(), heard.body()]).toEqual([undefined, "whole"]);
+  });
+
+  test("CONNECT hands the tunnel over", async () => {
+    const { url, server } = await serve1((_, response) => response.end("whole"));
+    server.on("connect", (request, socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\n\r\n`);
+      socket.on("data", (chunk: Buffer) => socket.write(`${request.url} ${chunk.toString()}`));
+    });
+    const to = await dispatcher({ endpoints: [url], connections: 1 });
+    const { statusCode, socket } = await to.connect({ path: "far.test:443", origin: url });
+    expect(statusCode).toBe(200);
+    const answered = once(socket, "data");
+    socket.write("hello");
+    expect(String((await answered)[0])).toBe("far.test:443 hello");
+    socket.destroy();
+    expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
+  });
+
   test("bytes that are not HTTP end the request with undici's parser's error", async () => {
     let asked = 0;
     const server = createNetServer((socket: Socket) => {
@@ -371,6 +483,52 @@ describe("over http/1.1", () => {
 });
 
 describe("over h2", () => {
+  test("a session that has no stream left finishes, and another takes over without a request lost", async () => {
+    const sessions: ClientHttp2Session[] = [];
+    const { connect } = http2;
+    http2.connect = ((...given: Parameters<typeof connect>) => {
+      const session = connect(...given);
+      sessions.push(session);
+      return session;
+    }) as typeof connect;
+    syncBuiltinESMExports();
+    later(() => {
+      http2.connect = connect;
+      syncBuiltinESMExports();
+    });
+    const { url } = await numbered("h2");
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true });
+    await to.ready();
+    sessions[0]?.setNextStreamID(2 ** 31 - 1);
+    for (let n = 0; n < 3; n++) {
+      expect((await ask(to, { method: "POST", body: "x" }, handler("new"))).body()).toBe("whole");
+    }
+    expect(sessions).toHaveLength(2);
+    await until(() => statsOf(to).size === 1);
+    expect(statsOf(to).totals.failed).toBe(0);
+  });
+
+  test("a server that has stopped answering is found out by a ping, and replaced; one that is slow is not", async () => {
+    const gate = new Gate();
+    const { port } = await numbered("h2", (path, end) => (path === "/gate" ? gate.pass() : end()));
+    const way = await between(port);
+    const runtime = virtualRuntime();
+    const endpoints = [`127.0.0.1:${way.port}`];
+    const to = await dispatcher({ endpoints, connections: 1, useH2c: true, runtime, stallMs: 1_000 });
+    const slow = ask(to, { path: "/gate", method: "POST" }, handler("new"));
+    await until(() => gate.waiting === 1);
+    for (let checks = 0; checks < 3; checks++) {
+      await runtime.advance(1_000);
+      for (let turns = 0; turns < 50; turns++) await turn();
+    }
+    expect([way.accepted(), statsOf(to).totals.lost]).toEqual([1, 0]);
+    way.freeze();
+    await runtime.advance(10_000);
+    expect((await slow).calls.at(-1)).toBe("error");
+    expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
+    expect(way.accepted()).toBe(2);
+  });
+
   test("a body that stops coming is late, unless it is its reader who has no room", async () => {
     const { url } = await serve2((stream) => {
       stream.respond({ ":status": 200 });
@@ -382,6 +540,7 @@ describe("over h2", () => {
       connections: 1,
       useH2c: true,
       runtime,
+      stallMs: Infinity,
       client: { bodyTimeout: 9_000 },
     });
     const heard = handler("new", (call, self) => call === "data" && self.pause());
@@ -515,10 +674,14 @@ describe("over h2", () => {
     expect(asked).toBe(1);
   });
 
-  test("a body that the server resets in the middle is an error", async () => {
+  test.each([
+    ["with an error", (stream: ServerHttp2Stream) => stream.destroy(new Error("broken"))],
+    // What a server of Node's says to its other streams when their session goes.
+    ["without one", (stream: ServerHttp2Stream) => stream.destroy()],
+  ])("a body that the server resets in the middle, %s, is an error", async (_, reset) => {
     const { url } = await serve2((stream) => {
       stream.respond({ ":status": 200 });
-      stream.write("half", () => stream.destroy(new Error("broken")));
+      stream.write("half", () => reset(stream));
     });
     const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true });
     const heard = await ask(to, {}, handler("new"));
@@ -639,6 +802,20 @@ describe("an origin", () => {
 });
 
 describe("a dispatcher", () => {
+  test("goes on when what says which responses are failures fails", async () => {
+    const failed = events("callback.failed");
+    const { url } = await numbered("http/1.1");
+    const to = await dispatcher({
+      endpoints: [url],
+      connections: 1,
+      isFailure: () => {
+        throw new Error("no idea");
+      },
+    });
+    expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
+    expect(failed.map(({ error }) => error.message)).toEqual(["no idea"]);
+  });
+
   test("routes by the key that its caller makes of a request", async () => {
     const keys: unknown[] = [];
     const failed = events("callback.failed");

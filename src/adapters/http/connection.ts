@@ -10,8 +10,10 @@ export interface HttpConnection {
   readonly origin: string;
   /** Requests it takes at once, now. */
   readonly capacity: number;
-  /** Sends a request. Never throws. @internal */
-  send(exchange: Exchange): Attempt;
+  /** One sending of a request, still to be sent. Never throws. @internal */
+  begin(exchange: Exchange): Attempt;
+  /** Rejects when it is no good any more. @internal */
+  check(signal: AbortSignal): Promise<void>;
   /** Closes the socket. Resolves when it is closed. @internal */
   close(reason: Error | string): Promise<void>;
 }

@@ -81,6 +81,7 @@ export function httpConnector(
       });
     },
     close: (connection, reason) => connection.close(reason),
+    check: (connection, signal) => connection.check(signal),
     capacity: (connection) => connection.capacity,
     isFailure: (error) => error !== blameless,
   };

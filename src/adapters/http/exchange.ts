@@ -13,8 +13,11 @@
  * seen, with the error itself afterwards, for then nothing can be taken back.
  *
  * The handler is told that its request has started before the request stands in line, so that it can be aborted there.
+ * Where the pool hedges, a copy may be under way beside the first attempt: the response is that of whichever begins to
+ * answer first, and the other is given up at that moment.
  */
 
+import type { Duplex } from "node:stream";
 import { errors } from "undici";
 import { asError, ConnectionLostError } from "../../errors.ts";
 import type { UseOptions } from "../../pool/index.ts";
@@ -31,6 +34,8 @@ export interface Attempt {
    * `blameless` when the connection is not to blame, else with what went wrong.
    */
   readonly over: Promise<void>;
+  /** Called once, first. Never throws. */
+  send(): void;
   /** Nobody waits for it any more. */
   abort(reason: Error): void;
 }
@@ -56,7 +61,12 @@ export class Exchange {
   readonly #policy: ExchangePolicy;
   /** How to leave the line. */
   #leaving: Leaving | undefined;
+  /** What is under way: one attempt, and where the pool hedges, its copy. */
   #attempt: Attempt | undefined;
+  #copy: Attempt | undefined;
+  /** The one whose response it is. */
+  #answering: Attempt | undefined;
+  #sent = false;
   /** The status of the final response; 0 before. */
   #statusCode = 0;
   /** A body that can be read once has been read from. */
@@ -79,7 +89,7 @@ export class Exchange {
 
   /** A connection has it, or had it. */
   get sent(): boolean {
-    return this.#attempt !== undefined;
+    return this.#sent;
   }
 
   /** Tells the handler that it begins, and how to abort it. It may do so at once. */
@@ -115,7 +125,7 @@ export class Exchange {
         this.#refused(error);
         through?.();
       });
-    policy.crowded = this.#attempt === undefined;
+    policy.crowded = !this.#sent;
   }
 
   /** The caller gives up, at any point. */
@@ -123,29 +133,42 @@ export class Exchange {
     const error = reason ?? new errors.RequestAbortedError();
     this.fail(error);
     this.#leaving?.leave(error);
-    this.#attempt?.abort(error);
+    this.#abortAll(error);
+  }
+
+  /** Whether it is still waiting for what this attempt has to say. */
+  wants(attempt: Attempt): boolean {
+    return !this.#settled && (this.#answering === undefined || this.#answering === attempt);
   }
 
   /** The connection is about to send it. `false`: nobody wants it any more, do not. */
-  sending(): boolean {
-    if (this.#settled) return false;
+  sending(attempt: Attempt): boolean {
+    if (!this.wants(attempt)) return false;
     if (!isReplayable(this.request)) this.#consumed = true;
     return true;
   }
 
-  headers(statusCode: number, fields: Fields, resume: () => void, statusText: string): boolean {
-    if (this.#settled) return true;
-    if (statusCode >= 200) this.#statusCode = statusCode;
+  headers(attempt: Attempt, statusCode: number, fields: Fields, resume: () => void, statusText: string): boolean {
+    if (!this.wants(attempt)) return true;
+    if (statusCode >= 200) {
+      this.#statusCode = statusCode;
+      this.#takenBy(attempt);
+    }
     return this.listener.headers(statusCode, fields, resume, statusText);
   }
 
-  data(chunk: Buffer): boolean {
-    return this.#settled || this.listener.data(chunk);
+  data(attempt: Attempt, chunk: Buffer): boolean {
+    return !this.wants(attempt) || this.listener.data(chunk);
   }
 
   /** What the response says against its sender, if anything. */
   get failure(): Error | undefined {
-    return this.#policy.isFailure(this.#statusCode) ? failureOf(this.#statusCode) : undefined;
+    try {
+      return this.#policy.isFailure(this.#statusCode) ? failureOf(this.#statusCode) : undefined;
+    } catch (thrown) {
+      emit("callback.failed", { where: "HttpDispatcher: isFailure", error: asError(thrown) });
+      return undefined;
+    }
   }
 
   /**
@@ -154,8 +177,8 @@ export class Exchange {
    *
    * A handler that throws here does not want it and hears an error: undici's own retries are made so.
    */
-  complete(trailers: Fields): void {
-    if (this.#settled) return;
+  complete(attempt: Attempt, trailers: Fields): void {
+    if (!this.wants(attempt)) return;
     this.#settled = true;
     try {
       this.listener.complete(trailers);
@@ -165,22 +188,24 @@ export class Exchange {
   }
 
   /** The socket is the handler's from now on; what it throws is for whoever holds the socket. */
-  upgraded(tell: () => void): void {
-    if (this.#settled) return;
+  upgraded(attempt: Attempt, statusCode: number, fields: Fields, socket: Duplex): void {
+    if (!this.wants(attempt)) return;
+    this.#takenBy(attempt);
     this.#settled = true;
-    tell();
+    this.listener.upgraded(statusCode, fields, socket);
   }
 
   /**
    * An attempt has failed: `sent` says whether its connection was lost, and what the other side can have seen. Returns
-   * what the attempt ends with.
+   * what the attempt ends with. As long as there is another, it is not the end.
    */
-  attemptFailed(error: Error, sent: "no" | "maybe" | undefined): Error {
-    if (this.#settled) return blameless;
-    if (sent === undefined || this.#statusCode > 0 || this.#consumed) {
-      this.fail(error);
-      return error;
-    }
+  attemptFailed(attempt: Attempt, error: Error, sent: "no" | "maybe" | undefined): Error {
+    if (!this.wants(attempt)) return blameless;
+    if (this.#attempt === attempt) this.#attempt = undefined;
+    else this.#copy = undefined;
+    const final = sent === undefined || this.#answering !== undefined || this.#consumed;
+    if (final && this.#attempt === undefined && this.#copy === undefined) this.fail(error);
+    if (final) return error;
     this.#lost = new ConnectionLostError("the connection was lost before the response had begun", {
       sent,
       cause: error,
@@ -189,8 +214,8 @@ export class Exchange {
   }
 
   /** The server refused it unread (REFUSED_STREAM): once that may be chance, twice it is an answer. */
-  attemptRefused(error: Error): Error {
-    return this.attemptFailed(error, this.#refusals++ === 0 ? "no" : undefined);
+  attemptRefused(attempt: Attempt, error: Error): Error {
+    return this.attemptFailed(attempt, error, this.#refusals++ === 0 ? "no" : undefined);
   }
 
   /** The end, for the handler. */
@@ -217,20 +242,35 @@ export class Exchange {
   }
 
   #send(connection: HttpConnection): Promise<void> {
-    if (this.#settled) return Promise.reject(blameless);
-    // Never twice once a response has begun: a resource that is lost ends its attempts before it says so.
-    if (this.#statusCode > 0) return Promise.reject(new Error("the response had begun"));
-    const attempt = connection.send(this);
-    this.#attempt = attempt;
+    // Nobody wants it any more; or the response has begun, and then a copy comes too late.
+    if (this.#settled || this.#answering !== undefined) return Promise.reject(blameless);
+    const attempt = connection.begin(this);
+    if (this.#attempt === undefined) this.#attempt = attempt;
+    else this.#copy = attempt;
+    this.#sent = true;
     this.#served();
+    attempt.send();
     return attempt.over;
+  }
+
+  /** This one answers. The other, if there is one, has lost the race. */
+  #takenBy(attempt: Attempt): void {
+    if (this.#answering !== undefined) return;
+    this.#answering = attempt;
+    const other = this.#attempt === attempt ? this.#copy : this.#attempt;
+    other?.abort(new errors.RequestAbortedError("another connection has answered first"));
+  }
+
+  #abortAll(reason: Error): void {
+    this.#attempt?.abort(reason);
+    this.#copy?.abort(reason);
   }
 
   /** The pool gives up: with an error of its own, or with our last one, whose cause is what the handler should see. */
   #refused(error: Error): void {
     if (this.#settled) return;
     this.fail(error === this.#lost ? (error.cause as Error) : error);
-    this.#attempt?.abort(error);
+    this.#abortAll(error);
   }
 
   #key(of: NonNullable<ExchangePolicy["key"]>): string | number | undefined {

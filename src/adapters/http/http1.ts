@@ -25,6 +25,7 @@ import { emit } from "../../telemetry/index.ts";
 import type { HttpConnection } from "./connection.ts";
 import { type Attempt, blameless, type Exchange } from "./exchange.ts";
 import { RawFields, type RawHeaders } from "./listener.ts";
+import type { HttpRequest } from "./request.ts";
 
 /** The options of undici's client that are the user's. */
 export type ClientOptions = Omit<
@@ -93,14 +94,21 @@ export class Http1Connection implements HttpConnection {
     this.#take(socket);
   }
 
-  send(exchange: Exchange): Attempt {
-    const attempt = new Http1Attempt(this, exchange);
-    const request = exchange.request;
+  begin(exchange: Exchange): Attempt {
+    return new Http1Attempt(this, exchange);
+  }
+
+  /** @internal */
+  dispatch(request: HttpRequest, attempt: Http1Attempt): void {
     // A servername would make the client open another socket; ours has proved what it has.
     const options = this.#servername === undefined ? request : { ...request, servername: this.#servername };
     const handler: unknown = onlyNewHandlers ? new NewHandler(attempt) : attempt;
     this.#client.dispatch(options as undici.Dispatcher.DispatchOptions, handler as undici.Dispatcher.DispatchHandler);
-    return attempt;
+  }
+
+  /** There is no asking it: a connection that works answers requests, and nothing else. */
+  async check(): Promise<void> {
+    if (!this.alive) throw new undici.errors.SocketError("closed");
   }
 
   async close(reason: Error | string): Promise<void> {
@@ -221,6 +229,8 @@ class Http1Attempt implements Attempt {
   readonly #exchange: Exchange;
   /** How to abort it; there since the client has begun to send it. */
   #abort: ((reason: Error) => void) | undefined;
+  /** It was sent, its socket went, and undici would send it again. */
+  #again = false;
   #ended = false;
 
   constructor(connection: Http1Connection, exchange: Exchange) {
@@ -230,47 +240,58 @@ class Http1Attempt implements Attempt {
     this.over.then(connection.look, connection.look);
   }
 
+  send(): void {
+    this.#connection.dispatch(this.#exchange.request, this);
+  }
+
   abort(reason: Error): void {
     // One that the client has not begun with is not begun any more: `onConnect` says no.
     this.#abort?.(reason);
   }
 
-  /** May come twice: undici sends again what stood in a pipeline behind one that was aborted. */
+  /**
+   * Comes again when undici wants to send again what shared a pipeline with a request that was aborted: its response may
+   * have begun by then, and it need not be one that may be done twice. Whether it is, the pool decides.
+   */
   onConnect(abort: (reason: Error) => void): void {
+    if (this.#abort !== undefined) {
+      this.#again = true;
+      throw new undici.errors.SocketError("closed by another request in its pipeline");
+    }
     this.#abort = abort;
     // A throw ends the request and spares the socket, which an abort would cost.
-    if (!this.#exchange.sending()) throw blameless;
+    if (!this.#exchange.sending(this)) throw blameless;
     this.#connection.began();
   }
 
   onBodySent(chunk: Uint8Array): void {
-    this.#exchange.listener.bodySent(chunk);
+    if (this.#exchange.wants(this)) this.#exchange.listener.bodySent(chunk);
   }
 
   onRequestSent(): void {
-    this.#exchange.listener.requestSent();
+    if (this.#exchange.wants(this)) this.#exchange.listener.requestSent();
   }
 
   onResponseStarted(): void {
-    if (!this.#exchange.settled) this.#exchange.listener.responseStarted();
+    if (this.#exchange.wants(this)) this.#exchange.listener.responseStarted();
   }
 
   onHeaders(statusCode: number, headers: RawHeaders, resume: () => void, statusText: string): boolean {
-    return this.#exchange.headers(statusCode, new RawFields(headers), resume, statusText);
+    return this.#exchange.headers(this, statusCode, new RawFields(headers), resume, statusText);
   }
 
   onData(chunk: Buffer): boolean {
-    return this.#exchange.data(chunk);
+    return this.#exchange.data(this, chunk);
   }
 
   onComplete(trailers: RawHeaders): void {
     this.#end(true, this.#exchange.failure);
-    this.#exchange.complete(trailers.length === 0 ? noFields : new RawFields(trailers));
+    this.#exchange.complete(this, trailers.length === 0 ? noFields : new RawFields(trailers));
   }
 
   onUpgrade(statusCode: number, headers: RawHeaders, socket: Duplex): void {
     try {
-      this.#exchange.upgraded(() => this.#exchange.listener.upgraded(statusCode, new RawFields(headers), socket));
+      this.#exchange.upgraded(this, statusCode, new RawFields(headers), socket);
     } finally {
       this.#end(true, undefined);
     }
@@ -278,13 +299,13 @@ class Http1Attempt implements Attempt {
 
   onError(given: Error): void {
     const error = given instanceof Gone ? given.cause : given;
-    if (this.#exchange.settled) {
+    if (!this.#exchange.wants(this)) {
       this.#end(true, blameless); // Given up: that the socket went with it is the price.
       return;
     }
-    const lost = !this.#connection.alive && !isAnAnswer(error);
+    const lost = this.#again || (!this.#connection.alive && !isAnAnswer(error));
     const sent = this.#abort === undefined ? "no" : "maybe";
-    const ending = this.#exchange.attemptFailed(error, lost ? sent : undefined);
+    const ending = this.#exchange.attemptFailed(this, error, lost ? sent : undefined);
     this.#end(false, lost || isAnAnswer(error) ? ending : blameless);
   }
 

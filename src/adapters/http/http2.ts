@@ -16,6 +16,7 @@
 
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
 import type { Socket } from "node:net";
+import { Readable } from "node:stream";
 import { errors } from "undici";
 import type { OpenContext } from "../../connection/index.ts";
 import { asError } from "../../errors.ts";
@@ -141,12 +142,29 @@ export class Http2Connection implements HttpConnection {
     return this.#session.destroyed ? new errors.SocketError("other side closed") : undefined;
   }
 
-  send(exchange: Exchange): Attempt {
-    const attempt = new Http2Attempt(this, exchange);
+  begin(exchange: Exchange): Attempt {
+    return new Http2Attempt(this, exchange);
+  }
+
+  /** @internal */
+  started(attempt: Http2Attempt): ClientHttp2Session {
     if (this.#attempts.size === 0 && !this.#session.destroyed) this.#session.ref();
     this.#attempts.add(attempt);
-    attempt.begin(this.#session);
-    return attempt;
+    return this.#session;
+  }
+
+  /** Whether the peer still answers: a ping must come back. */
+  check(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      const sent = this.#session.ping((error) => (error === null ? resolve() : reject(error)));
+      if (!sent) reject(new errors.SocketError("too many pings without an answer"));
+    });
+  }
+
+  /** There are no stream numbers left. @internal */
+  usedUp(): void {
+    this.#context.draining();
   }
 
   /** Says GOAWAY and hangs up. What should have finished has: the pool has seen to that, and the peer may never. */
@@ -188,6 +206,8 @@ export class Http2Attempt implements Attempt, Timed {
   #trailers: Http2Fields = noFields;
   #bodyTimeoutMs: number = defaultTimeoutMs;
   #answering = false;
+  /** All of the response has come. */
+  #whole = false;
   /** What it is ending for, before its stream has closed. */
   #error: Error | undefined;
   /** What it ends with, once that is known: after a whole response, or none in time. */
@@ -199,7 +219,8 @@ export class Http2Attempt implements Attempt, Timed {
     this.#exchange = exchange;
   }
 
-  begin(session: ClientHttp2Session): void {
+  send(): void {
+    const session = this.#connection.started(this);
     const { request } = this.#exchange;
     let body: Body | undefined;
     try {
@@ -207,9 +228,8 @@ export class Http2Attempt implements Attempt, Timed {
     } catch (thrown) {
       // A session that is ending takes nothing: it was not sent. Else the request is one that cannot be sent.
       const error = asError(thrown);
-      const lost = session.closed || session.destroyed;
-      const ending = this.#exchange.attemptFailed(error, lost ? "no" : undefined);
-      this.#end(lost ? ending : blameless);
+      const ending = this.#exchange.attemptFailed(this, error, session.closed ? "no" : undefined);
+      this.#end(session.closed ? ending : blameless);
       return;
     }
     if (body === undefined) this.#requestSent();
@@ -224,9 +244,8 @@ export class Http2Attempt implements Attempt, Timed {
 
   /** Too long nothing was heard of it. */
   late(): void {
-    const failure = this.#answering ? new errors.BodyTimeoutError() : new errors.HeadersTimeoutError();
-    this.#verdict = { failure };
-    this.#exchange.fail(failure);
+    const error = this.#answering ? new errors.BodyTimeoutError() : new errors.HeadersTimeoutError();
+    this.#verdict = { failure: this.#exchange.attemptFailed(this, error, undefined) };
     this.#stop();
   }
 
@@ -238,6 +257,7 @@ export class Http2Attempt implements Attempt, Timed {
 
   #open(session: ClientHttp2Session, request: HttpRequest): Body | undefined {
     const connection = this.#connection;
+    if (session.closed) throw new errors.SocketError("the session takes no more streams");
     if (request.upgrade || request.method === "CONNECT") {
       throw new errors.NotSupportedError("upgrades and CONNECT need HTTP/1.1: start the dispatcher without HTTP/2");
     }
@@ -246,11 +266,17 @@ export class Http2Attempt implements Attempt, Timed {
     if (body?.type !== undefined) headers["content-type"] ??= body.type;
     if (body?.length !== undefined) headers["content-length"] = String(body.length);
     else if (body === undefined && expectsBody.has(request.method)) headers["content-length"] ??= "0";
-    if (!this.#exchange.sending()) throw blameless;
+    if (!this.#exchange.sending(this)) throw blameless;
     // Told nothing, Node ends these by itself; an option here costs it (20) as much as opening the stream.
     const asUsual = body === undefined && endsByItself.has(request.method);
     const stream = asUsual ? session.request(headers) : session.request(headers, { endStream: body === undefined });
     this.#stream = stream;
+    stream.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+      // Node ends the reading of a stream at its last frame, and just so when it is reset with NO_ERROR in the middle of
+      // its body. By then it is closed, and that tells them apart.
+      if (chunk === null && !stream.closed) this.#whole = true;
+      return Readable.prototype.push.call(stream, chunk, encoding);
+    };
     const heard: FieldEvents = stream;
     heard.on("headers", (_, __, flat) => this.#informed(flat));
     heard.on("response", (_, __, flat) => this.#responded(stream, flat));
@@ -294,7 +320,8 @@ export class Http2Attempt implements Attempt, Timed {
   /** 1xx. */
   #informed(flat: readonly string[]): void {
     const status = statusOf(flat);
-    if (status !== 100) this.#tell(() => this.#exchange.headers(status, new Http2Fields(flat), () => undefined, ""));
+    if (status !== 100)
+      this.#tell(() => this.#exchange.headers(this, status, new Http2Fields(flat), () => undefined, ""));
   }
 
   #responded(stream: ClientHttp2Stream, flat: readonly string[]): void {
@@ -308,9 +335,9 @@ export class Http2Attempt implements Attempt, Timed {
     };
     stream.on("data", (chunk: Buffer) => {
       this.#watch(this.#bodyTimeoutMs);
-      if (!this.#tell(() => this.#exchange.data(chunk))) this.#pause(stream);
+      if (!this.#tell(() => this.#exchange.data(this, chunk))) this.#pause(stream);
     });
-    if (!this.#tell(() => this.#exchange.headers(statusOf(flat), new Http2Fields(flat), resume, "")))
+    if (!this.#tell(() => this.#exchange.headers(this, statusOf(flat), new Http2Fields(flat), resume, "")))
       this.#pause(stream);
   }
 
@@ -320,9 +347,9 @@ export class Http2Attempt implements Attempt, Timed {
     this.#connection.deadlines.remove(this);
   }
 
-  /** All that comes has come. It is whole only if nobody has reset the stream. */
+  /** All that came has been read. */
   #read(stream: ClientHttp2Stream): void {
-    if (!this.#answering || this.#error !== undefined || stream.rstCode) return;
+    if (!this.#answering || !this.#whole || this.#error !== undefined || stream.rstCode) return;
     this.#connection.deadlines.remove(this);
     const failure = this.#exchange.failure;
     this.#verdict = { failure };
@@ -330,7 +357,7 @@ export class Http2Attempt implements Attempt, Timed {
     // Otherwise what is left of the request's body nobody needs, and the peer may never read it.
     if (stream.writableFinished) this.#end(failure);
     else stream.close(NGHTTP2_CANCEL);
-    this.#exchange.complete(this.#trailers);
+    this.#exchange.complete(this, this.#trailers);
   }
 
   #closed(): void {
@@ -338,11 +365,14 @@ export class Http2Attempt implements Attempt, Timed {
     if (verdict !== undefined) return this.#end(verdict.failure);
     const code = this.#stream?.rstCode ?? NGHTTP2_NO_ERROR;
     const error = this.#error ?? this.#connection.ending ?? new errors.SocketError(`stream closed with code ${code}`);
-    if (this.#exchange.settled) this.#end(blameless);
-    else if (code === NGHTTP2_REFUSED_STREAM) this.#end(this.#exchange.attemptRefused(error));
+    if (!this.#exchange.wants(this)) this.#end(blameless);
+    else if (isUsedUp(error)) {
+      this.#connection.usedUp();
+      this.#end(this.#exchange.attemptFailed(this, error, "no"));
+    } else if (code === NGHTTP2_REFUSED_STREAM) this.#end(this.#exchange.attemptRefused(this, error));
     else if (code === NGHTTP2_HTTP_1_1_REQUIRED || code === NGHTTP2_ENHANCE_YOUR_CALM) {
-      this.#end(this.#exchange.attemptFailed(error, undefined));
-    } else this.#end(this.#exchange.attemptFailed(error, "maybe"));
+      this.#end(this.#exchange.attemptFailed(this, error, undefined));
+    } else this.#end(this.#exchange.attemptFailed(this, error, "maybe"));
   }
 
   #stop(): void {
@@ -352,13 +382,11 @@ export class Http2Attempt implements Attempt, Timed {
 
   /** What the handler throws ends the request, as with undici. */
   #tell(act: () => boolean | void): boolean {
-    if (this.#exchange.settled) return true;
+    if (!this.#exchange.wants(this)) return true;
     try {
       return act() !== false;
     } catch (thrown) {
-      const error = asError(thrown);
-      this.#exchange.fail(error);
-      this.abort(error);
+      this.#exchange.abort(asError(thrown));
       return true;
     }
   }
@@ -380,6 +408,11 @@ export class Http2Attempt implements Attempt, Timed {
 }
 
 const noFields = new Http2Fields([]);
+
+/** A session has 2³⁰ streams in it. Then it can only finish. */
+function isUsedUp(error: Error): boolean {
+  return (error as { code?: unknown }).code === "ERR_HTTP2_OUT_OF_STREAMS";
+}
 
 function statusOf(flat: readonly string[]): number {
   return Number(flat[flat.indexOf(":status") + 1]);
