@@ -11,7 +11,9 @@
  * the peer has not accepted, and those it refuses, were certainly not processed. When it is lost, whatever is on it is
  * told before the pool is.
  *
- * Promised: a body that was cut off is an error, never a shorter body. A stream counts until it is closed on both sides.
+ * Promised: a body that was cut off is an error, never a shorter body. A stream counts until it is closed on both sides:
+ * what is asked for between the end of a body and that moment would be held back by nghttp2 at the peer's limit, and left
+ * there, since nothing is sent by itself when the room comes.
  */
 
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
@@ -210,8 +212,10 @@ export class Http2Attempt implements Attempt, Timed {
   #whole = false;
   /** What it is ending for, before its stream has closed. */
   #error: Error | undefined;
-  /** What it ends with, once that is known: after a whole response, or none in time. */
-  #verdict: { readonly failure: Error | undefined } | undefined;
+  /** What it ends with when it took too long. */
+  #late: Error | undefined;
+  /** A whole response has been handed on. */
+  #complete = false;
   #ended = false;
 
   constructor(connection: Http2Connection, exchange: Exchange) {
@@ -245,7 +249,7 @@ export class Http2Attempt implements Attempt, Timed {
   /** Too long nothing was heard of it. */
   late(): void {
     const error = this.#answering ? new errors.BodyTimeoutError() : new errors.HeadersTimeoutError();
-    this.#verdict = { failure: this.#exchange.attemptFailed(this, error, undefined) };
+    this.#late = this.#exchange.attemptFailed(this, error, undefined);
     this.#stop();
   }
 
@@ -311,7 +315,7 @@ export class Http2Attempt implements Attempt, Timed {
   #bodyFailed(error: Error): void {
     const stream = this.#stream as ClientHttp2Stream;
     // The stream broke under it, or the response was there first: that is said elsewhere.
-    if (this.#verdict !== undefined || this.#error !== undefined || stream.rstCode) return;
+    if (this.#complete || this.#late !== undefined || this.#error !== undefined || stream.rstCode) return;
     this.#exchange.fail(error);
     this.#error = error;
     this.#stop();
@@ -347,22 +351,25 @@ export class Http2Attempt implements Attempt, Timed {
     this.#connection.deadlines.remove(this);
   }
 
-  /** All that came has been read. */
+  /** All that came has been read. The handler hears of it when the stream is closed, for only then is there room. */
   #read(stream: ClientHttp2Stream): void {
     if (!this.#answering || !this.#whole || this.#error !== undefined || stream.rstCode) return;
+    this.#complete = true;
     this.#connection.deadlines.remove(this);
-    const failure = this.#exchange.failure;
-    this.#verdict = { failure };
-    // Both sides have ended, and what is asked now goes out when this stream has been taken down: nghttp2 sees to that.
-    // Otherwise what is left of the request's body nobody needs, and the peer may never read it.
-    if (stream.writableFinished) this.#end(failure);
-    else stream.close(NGHTTP2_CANCEL);
-    this.#exchange.complete(this, this.#trailers);
+    // What is left of the request's body nobody needs, and the peer may never read it.
+    if (!stream.writableFinished) stream.close(NGHTTP2_CANCEL);
   }
 
   #closed(): void {
-    const verdict = this.#verdict;
-    if (verdict !== undefined) return this.#end(verdict.failure);
+    if (this.#complete) {
+      this.#end(this.#exchange.failure);
+      this.#exchange.complete(this, this.#trailers);
+      return;
+    }
+    if (this.#late !== undefined) {
+      this.#end(this.#late);
+      return;
+    }
     const code = this.#stream?.rstCode ?? NGHTTP2_NO_ERROR;
     const error = this.#error ?? this.#connection.ending ?? new errors.SocketError(`stream closed with code ${code}`);
     if (!this.#exchange.wants(this)) this.#end(blameless);
