@@ -314,7 +314,7 @@ describe.each(protocols)("over %s", (protocol) => {
     await done;
     expect(inShort(slow.calls)).toEqual(["start", "headers 200", "data", "complete"]);
     expect(slow.body()).toBe("whole");
-    const copies = asked.filter((each) => each.endsWith("/slow")).map((each) => each.split(" ")[0]);
+    const copies = asked.filter((each) => each.endsWith("/slow")).map((each) => each.split(" ")[0] ?? "");
     expect(copies.sort()).toEqual(["one", "two"]);
     gate.open();
     await until(() => statsOf(to).inFlight === 0 && statsOf(to).ready === 2);
@@ -499,7 +499,7 @@ describe("over h2", () => {
     const { url } = await numbered("h2");
     const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true });
     await to.ready();
-    sessions[0]?.setNextStreamID(2 ** 31 - 1);
+    (sessions[0] as ClientHttp2Session & { setNextStreamID(id: number): void }).setNextStreamID(2 ** 31 - 1);
     for (let n = 0; n < 3; n++) {
       expect((await ask(to, { method: "POST", body: "x" }, handler("new"))).body()).toBe("whole");
     }
@@ -773,6 +773,17 @@ describe("over TLS", () => {
     });
     expect((await ask(told, {}, handler("new"))).body()).toBe(`http/1.1 127.0.0.1:${port}`);
   });
+});
+
+test("a connect function that throws is a failed attempt, and is not heard of again when the dispatcher ends", async () => {
+  const failed = events("connection.openFailed");
+  const broken = (): never => {
+    throw new Error("no sockets today");
+  };
+  const to = await dispatcher({ endpoints: ["http://127.0.0.1:1"], connections: 1, connect: broken as never });
+  await until(() => failed.length > 0);
+  expect(failed[0]?.error).toMatchObject({ message: "no sockets today" });
+  await to.destroy(); // Whoever still listened to the attempt's signal would speak now.
 });
 
 describe("an origin", () => {
