@@ -164,7 +164,11 @@ class Link {
 
   reset(): void {
     for (const pipe of [this.pipes.up, this.pipes.down]) pipe.stop();
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) {
+      // One that has said its end can not be reset as well: Node would never tell that it is closed.
+      if (socket.writableEnded) socket.destroy();
+      else socket.resetAndDestroy();
+    }
   }
 }
 
