@@ -216,7 +216,7 @@ describe("a source of endpoints", () => {
         s.pool
           .members()
           .map(({ slot }) => slot)
-          .toSorted(),
+          .toSorted((a, b) => a - b),
       ).toEqual([0, 1, 2, 3]);
       s.check();
     }),
