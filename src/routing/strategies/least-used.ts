@@ -35,7 +35,7 @@ import type { Marked, Member, Strategy, StrategyFactory } from "../strategy.ts";
 
 /**
  * How fast a peak fades: to 37 % in this time. Longer remembers one slow member better, shorter forgives sooner those whose
- * slow spell is over: with spells of 500 ms the p99 is 68 ms at one second, 76 at three, 119 at ten (npm run bench:routing).
+ * slow spell is over: with spells of 500 ms the p99 is 67 ms at one second, 75 at three, 121 at ten (npm run bench:routing).
  */
 const fadeMs = 1_000;
 /** Below this, latencies are alike: a logarithm of nearly nothing would outweigh everything else. */
