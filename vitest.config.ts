@@ -8,7 +8,10 @@ export default defineConfig({
     // A promise rejected with nobody listening is a bug of ours, not noise.
     dangerouslyIgnoreUnhandledErrors: false,
     projects: [
-      { extends: true, test: { name: "src", include: ["test/**/*.test.ts"], exclude: ["test/cli/program.test.ts"] } },
+      {
+        extends: true,
+        test: { name: "src", include: ["test/**/*.test.ts"], exclude: ["test/cli/program.test.ts", "test/faults/**"] },
+      },
       // What is built, as its users run it. Built before any test begins, and only when these are among them.
       {
         extends: true,

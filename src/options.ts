@@ -53,6 +53,13 @@ export function checkFields<O extends object>(where: string, given: O, checks: C
   }
 }
 
+/** The options that were given: one that is `undefined` means the default, and must not stand in its place. */
+export function withoutUndefined<O extends object>(options: O): WithoutUndefined<O> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as WithoutUndefined<O>;
+}
+
+type WithoutUndefined<O> = { [K in keyof O]: Exclude<O[K], undefined> };
+
 /** Makes a row refuse `undefined` too. */
 export function required(check: Check): Check {
   return { ...check, required: true };
@@ -142,7 +149,7 @@ export function literal(allowed: unknown): Check {
 }
 
 export function signal(): Check {
-  const listens = having("addEventListener");
+  const listens = having("addEventListener", "removeEventListener");
   return {
     expected: "an AbortSignal",
     accepts: (value) => isObject(value) && "aborted" in value && listens.accepts(value),

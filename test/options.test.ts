@@ -125,7 +125,7 @@ const rows: [name: string, check: Check, good: unknown[], bad: unknown[]][] = [
     "signal",
     signal(),
     [new AbortController().signal, AbortSignal.abort()],
-    [{}, new AbortController(), { aborted: false }],
+    [{}, new AbortController(), { aborted: false }, { aborted: false, addEventListener() {} }],
   ],
   ["runtime", runtimeCheck, [systemRuntime, virtualRuntime(), new Runtime()], [{}, { now() {} }, null]],
   ["either", either(literal(false), integer(1)), [false, 1], [true, 0, "1"]],

@@ -88,7 +88,7 @@ export function checkEndpoints(where: string, endpoints: readonly Endpoint[]): E
   for (const [at, endpoint] of endpoints.entries()) {
     const { id, weight = 1 } = endpoint ?? {};
     if (typeof id !== "string" || id === "") throw new OptionError(`${where}[${at}]: id`, "a string", id);
-    if (!(weight > 0 && weight < Infinity)) {
+    if (typeof weight !== "number" || !(weight > 0 && weight < Infinity)) {
       throw new OptionError(`${where}[${at}]: weight`, "a number more than 0", weight);
     }
     if (!byId.has(id)) byId.set(id, endpoint);

@@ -10,7 +10,7 @@
  */
 
 import { type ConnectionLostError, FantaError, OptionError } from "../errors.ts";
-import { type Checks, checkOptions, duration, flag, signal } from "../options.ts";
+import { type Checks, checkOptions, duration, flag, signal, withoutUndefined } from "../options.ts";
 import { defaultWaitMs } from "../pool/index.ts";
 import {
   anyone,
@@ -315,9 +315,3 @@ const poolChecks: Checks<FantaPoolOptions<never, never>> = {
   ...connectorChecks,
   ...(routingChecks as Checks<Omit<RoutingPoolOptions<FantaTCP<never, never>>, "connector">>),
 };
-
-/** `exactOptionalPropertyTypes`: an option that was not given is not there. */
-function withoutUndefined<O extends object>(options: O): { [K in keyof O]: Exclude<O[K], undefined> } {
-  const given = Object.entries(options).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(given) as { [K in keyof O]: Exclude<O[K], undefined> };
-}

@@ -2,8 +2,8 @@
  * Members that have gone silent.
  *
  * A line can be dead without a word: a cable pulled, a machine gone, a peer that has stopped. What is in flight there
- * waits for its timeouts, and a strategy that goes by latency does not even see them. So while anything is in flight each
- * member is looked at once an interval. One that has had requests for a whole interval and answered none of them is
+ * waits for its timeouts, and a strategy that goes by latency does not even see them. So while there are calls, or anything
+ * is in flight, each member is looked at once an interval. One that has had requests for a whole interval and answered none of them is
  * asked for a sign of life (the connector's `check`); one that gives none is gone.
  *
  * A member that answers others but not its oldest request is alive: that request is slow, and its caller's business. A
@@ -25,6 +25,8 @@ export interface WatchOptions<R> {
   readonly checkTimeoutMs: number;
   /** Checks run in the context of the pool, as all that concerns a resource does. */
   readonly members: () => readonly PoolMember<R>[];
+  /** Calls that have not settled, those in line included. */
+  readonly calls: () => number;
   readonly inContext: <T>(act: () => T) => T;
   /** It gave no sign of life. */
   readonly dead: (member: PoolMember<R>, error: Error) => void;
@@ -40,7 +42,7 @@ export class Watch<R> {
     this.#options = options;
   }
 
-  /** Something is in flight. */
+  /** There are calls, or something is in flight. */
   begin(): void {
     const { connector, runtime, stallMs } = this.#options;
     if (this.#timer !== undefined || this.#closed || connector.check === undefined || stallMs === Infinity) return;
@@ -55,7 +57,8 @@ export class Watch<R> {
 
   #look(): void {
     this.#timer = undefined;
-    let busy = false;
+    // Those who stand in line now are in flight next, and nobody begins the watch for them again.
+    let busy = this.#options.calls() > 0;
     for (const member of this.#options.members()) {
       if (member.inFlight === 0) {
         member.seenAnswered = -1;

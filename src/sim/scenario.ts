@@ -20,10 +20,12 @@ import {
   having,
   integer,
   literal,
+  nested,
   oneOf,
   required,
+  withoutUndefined,
 } from "../options.ts";
-import type { RoutingPoolOptions, StrategyLike } from "../routing/index.ts";
+import { type RoutingPoolOptions, routingChecks, type StrategyLike } from "../routing/index.ts";
 import type { SimulatedConnection } from "./cluster.ts";
 
 export interface SimulateOptions {
@@ -149,6 +151,8 @@ const factor: Check = required({
   accepts: (value) => typeof value === "number" && value > 0 && value < Infinity,
 });
 
+const zeroOrMore: Check = duration({ zero: true });
+
 const serviceKinds: { readonly [K in ServiceTime["kind"]]: Checks<Extract<ServiceTime, { kind: K }>> } = {
   exponential: { kind: required(literal("exponential")), meanMs: required(duration()) },
   fixed: { kind: required(literal("fixed")), meanMs: required(duration()), spreadMs: duration({ zero: true }) },
@@ -157,7 +161,7 @@ const serviceKinds: { readonly [K in ServiceTime["kind"]]: Checks<Extract<Servic
     traceMs: required({
       expected: "numbers of milliseconds, each 0 or more and at least one more than 0",
       accepts: (value) =>
-        Array.isArray(value) && value.every((ms) => ms >= 0 && ms < Infinity) && value.some((ms) => ms > 0),
+        Array.isArray(value) && value.every((ms) => zeroOrMore.accepts(ms)) && value.some((ms) => ms > 0),
     }),
   },
 };
@@ -204,6 +208,9 @@ const positive: Check = {
 };
 const countOrInfinity: Check = either(integer(1), literal(Infinity));
 
+// The others are the simulation's to give.
+const { endpoints: _endpoints, strategy: _strategy, name: _name, runtime: _runtime, ...poolChecks } = routingChecks;
+
 const checks: Checks<SimulateOptions> = {
   members: integer(1, 10_000),
   slots: countOrInfinity,
@@ -224,13 +231,17 @@ const checks: Checks<SimulateOptions> = {
   idempotent: flag(),
   keys: integer(0),
   strategy: either(callback(), having("pick")),
-  pool: having(), // Its options are for the pool to check.
+  pool: nested(poolChecks),
   faults: list,
   seed: integer(0, 2 ** 32 - 1),
   bucketMs: duration(),
   onAttempt: callback(),
   onProgress: callback(),
 };
+
+/** An hour of work for the fastest machine; and what its report can hold. More was not meant. */
+const requestsMost = 1e9;
+const bucketsMost = 1e6;
 
 /**
  * The scenario that these options describe.
@@ -246,6 +257,7 @@ export function scenarioOf(options: SimulateOptions): Scenario {
     weights = [1],
     clients = 1,
   } = options;
+  const pool = withoutUndefined({ ...options.pool });
   checkKind("simulate: service", service, serviceKinds);
   if (service.kind === "fixed" && (service.spreadMs ?? 0) > service.meanMs) {
     throw new OptionError("simulate: service: spreadMs", `at most meanMs (${service.meanMs})`, service.spreadMs);
@@ -257,22 +269,29 @@ export function scenarioOf(options: SimulateOptions): Scenario {
     throw new OptionError("simulate: strategy", "one that is made for each client: leastUsed()", options.strategy);
   }
   const { requestsPerSecond = loadOf(options, members, slots, weights, service), ...given } = options;
+  const { durationMs = 60_000, bucketMs = 1_000 } = given;
+  const requests = (requestsPerSecond * durationMs) / 1_000;
+  if (!(requests <= requestsMost)) {
+    const most = "a number that gives a billion requests at the most, with load, service and durationMs";
+    throw new OptionError("simulate: requestsPerSecond", most, requestsPerSecond);
+  }
+  if (durationMs / bucketMs > bucketsMost) {
+    throw new OptionError("simulate: bucketMs", `a millionth of durationMs (${durationMs}) at least`, bucketMs);
+  }
   return {
     capacity: Infinity,
     connectMs: 1,
     arrivals: "poisson",
-    durationMs: 60_000,
     timeoutMs: 1_000,
     calls: 1,
     idempotent: false,
     keys: 0,
     faults: [],
     seed: 1,
-    bucketMs: 1_000,
     ...{ load: undefined, strategy: undefined, onAttempt: undefined, onProgress: undefined },
-    ...given,
-    pool: { size: 1, ...options.pool },
-    ...{ members, slots, weights, clients, service, requestsPerSecond },
+    ...withoutUndefined(given),
+    pool: { size: 1, ...pool },
+    ...{ members, slots, weights, clients, service, requestsPerSecond, durationMs, bucketMs },
   };
 }
 

@@ -776,6 +776,17 @@ describe("over TLS", () => {
   });
 });
 
+test("a connect function that throws is a failed attempt, and is not heard of again when the dispatcher ends", async () => {
+  const failed = events("connection.openFailed");
+  const broken = (): never => {
+    throw new Error("no sockets today");
+  };
+  const to = await dispatcher({ endpoints: ["http://127.0.0.1:1"], connections: 1, connect: broken as never });
+  await until(() => failed.length > 0);
+  expect(failed[0]?.error).toMatchObject({ message: "no sockets today" });
+  await to.destroy(); // Whoever still listened to the attempt's signal would speak now.
+});
+
 describe("an origin", () => {
   test("that the endpoints serve is in every request, and no other gets in", async () => {
     const { url } = await serve1((request, response) => response.end(request.headers.host));

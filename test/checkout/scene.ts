@@ -131,9 +131,12 @@ export class Work extends Caller {
   readonly #server: Server;
   #settle: ((outcome: () => unknown) => void) | undefined;
 
-  constructor(scene: Scene, options?: UseOptions) {
+  readonly #begun: (work: Work) => void;
+
+  constructor(scene: Scene, options: UseOptions | undefined, begun: (work: Work) => void) {
     super();
     this.#server = scene.server;
+    this.#begun = begun;
     this.follow(scene.runtime, scene.pool.use(this.run, options), (value) => {
       this.value = value;
     });
@@ -161,6 +164,7 @@ export class Work extends Caller {
           reject(error as Error);
         }
       };
+      this.#begun(this);
     });
   };
 
@@ -251,9 +255,9 @@ export class Scene {
     return holder;
   }
 
-  /** A caller, with a work that lasts until the test ends it. */
-  use(options?: UseOptions): Work {
-    const work = new Work(this, options);
+  /** A caller, with a work that lasts until the test ends it: it may do so in the step in which the work has begun. */
+  use(options?: UseOptions, begun: (work: Work) => void = () => undefined): Work {
+    const work = new Work(this, options, begun);
     this.works.push(work);
     return work;
   }

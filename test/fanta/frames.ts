@@ -51,6 +51,37 @@ export function parsed(bytes: Buffer): { frames: Frame[]; rest: Buffer } {
   return { frames, rest: bytes.subarray(at) };
 }
 
+/** What a stream of bytes means, read from the description. */
+export interface Meaning {
+  /** Where the frames begin that are whole and good, up to the first that is none. */
+  readonly starts: readonly number[];
+  /** Where the last of them ends: from here on there is nothing, a beginning, or what is no frame. */
+  readonly end: number;
+  /** Words that the error must have, when what stands at `end` is no frame. */
+  readonly failure: string | undefined;
+}
+
+export function meaning(bytes: Buffer, maxFrameBytes: number): Meaning {
+  const starts: number[] = [];
+  let end = 0;
+  const failing = (failure?: string): Meaning => ({ starts, end, failure });
+  for (;;) {
+    const rest = bytes.length - end;
+    if (rest < 4) return failing();
+    const length = bytes.readUInt32BE(end);
+    if (length < 5) return failing("the least is 5");
+    if (length > maxFrameBytes) return failing(`maxFrameBytes is ${maxFrameBytes}`);
+    if (rest < 9) return failing();
+    const id = bytes.readUInt32BE(end + 4);
+    const kind = bytes[end + 8] as number;
+    if (kind > 5) return failing(`the kind ${kind}, which there is not`);
+    if (id === 0 && (kind < 2 || kind === 5)) return failing("the id 0, which is no request's");
+    if (rest < 4 + length) return failing();
+    starts.push(end);
+    end += 4 + length;
+  }
+}
+
 /** Every frame that the far end has been sent. */
 export function framesAt(far: Far): Frame[] {
   return parsed(far.bytes).frames;

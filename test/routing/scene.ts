@@ -49,6 +49,8 @@ export class Work<T = unknown> {
   outcome = "pending";
   value: unknown;
   error: unknown;
+  /** Called each time it has begun. */
+  begun: () => void = () => undefined;
   #settle: ((outcome: () => T) => void) | undefined;
 
   get started(): boolean {
@@ -84,6 +86,7 @@ export class Work<T = unknown> {
           reject(error as Error);
         }
       };
+      this.begun();
     });
   };
 
@@ -148,9 +151,10 @@ export class Scene {
     return this.pool;
   }
 
-  /** A caller, with a work that lasts until the test ends it. */
-  use(options?: UseOptions): Work {
+  /** A caller, with a work that lasts until the test ends it: it may do so in the step in which the work has begun. */
+  use(options?: UseOptions, begun?: (work: Work) => void): Work {
     const work = new Work();
+    if (begun !== undefined) work.begun = () => begun(work);
     this.works.push(work);
     work.follow(this.pool.use(work.run, options));
     return work;

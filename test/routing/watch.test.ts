@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { roundRobin } from "../../src/index.ts";
 import { type Scene, scene } from "./scene.ts";
-import type { Resource } from "./server.ts";
+import { after, type Resource } from "./server.ts";
 
 type Check = (resource: Resource, signal: AbortSignal) => unknown;
 
@@ -41,6 +41,20 @@ describe("a member with requests that answers none of them for a whole interval"
       }),
     );
   }
+
+  test(
+    "is found though at the last look its requests still stood in line, and nothing was in flight",
+    scene(async (s) => {
+      s.server.next(after(9_000, "ok"));
+      await s.start({ size: 1, stallMs: 5_000, connector: { ...s.server.connector, check: () => false } });
+      const work = s.use({ timeoutMs: 20_000 });
+      await s.advance(9_000);
+      expect(work.started).toBe(true);
+      await s.advance(10_000);
+      expect(work.outcome).toBe("ERR_CONNECTION_LOST");
+      s.check();
+    }),
+  );
 
   test(
     "stays when it gives a sign of life: its request is slow, and its caller's business",

@@ -13,10 +13,11 @@ export interface Nghttpd extends Program {
   readonly content: string;
 }
 
-export async function startNghttpd(options: { maxConcurrentStreams: number }): Promise<Nghttpd> {
+export async function startNghttpd(options: { maxConcurrentStreams: number; port?: number }): Promise<Nghttpd> {
   const content = "hello from nghttpd\n";
   const program = await start({
     program: "nghttpd",
+    ...(options.port !== undefined && { port: options.port }),
     arguments: (port, folder) => {
       writeFileSync(join(folder, "hello.txt"), content);
       const limit = String(options.maxConcurrentStreams);

@@ -12,9 +12,10 @@ export interface Nginx extends Program {
 }
 
 /** @param keepAliveRequests After how many requests it closes a connection. */
-export async function startNginx(options: { text: string; keepAliveRequests?: number }): Promise<Nginx> {
+export async function startNginx(options: { text: string; keepAliveRequests?: number; port?: number }): Promise<Nginx> {
   const program = await start({
     program: "nginx",
+    ...(options.port !== undefined && { port: options.port }),
     arguments: (port, folder) => {
       mkdirSync(join(folder, "temporary"));
       const { text, keepAliveRequests = 1_000_000 } = options;

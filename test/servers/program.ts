@@ -18,6 +18,8 @@ export interface Program extends AsyncDisposable {
   readonly folder: string;
   /** Kills it. Resolves when it has ended. */
   readonly stop: () => Promise<void>;
+  /** Makes it stand still, and go on. */
+  readonly signal: (signal: "SIGSTOP" | "SIGCONT") => void;
 }
 
 /** Whether a program is there; if not, says which package has it. In CI it must be. */
@@ -31,16 +33,18 @@ export function installed(program: string, debianPackage: string): boolean {
 
 export interface StartOptions {
   readonly program: string;
+  /** @default one that is free */
+  readonly port?: number;
   /** Made with its port and folder. */
   readonly arguments: (port: number, folder: string) => readonly string[] | Promise<readonly string[]>;
 }
 
 /** Resolves when it accepts connections. */
-export async function start({ program, arguments: makeArguments }: StartOptions): Promise<Program> {
+export async function start({ program, port: given, arguments: makeArguments }: StartOptions): Promise<Program> {
   const command = pathOf(program);
   if (command === undefined) throw new Error(`${program} is not installed`);
   const folder = mkdtempSync(join(tmpdir(), `${program}-`));
-  const port = await freePort();
+  const port = given ?? (await freePort());
   const child = spawn(command, await makeArguments(port, folder), { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
   const said: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => said.push(chunk));
@@ -59,7 +63,7 @@ export async function start({ program, arguments: makeArguments }: StartOptions)
     await stop();
     throw error;
   }
-  return { port, folder, stop, [Symbol.asyncDispose]: stop };
+  return { port, folder, stop, signal: (signal) => child.kill(signal), [Symbol.asyncDispose]: stop };
 }
 
 /** Debian keeps servers where only root looks for programs. */

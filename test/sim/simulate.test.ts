@@ -444,7 +444,10 @@ test.each<[string, object]>([
   ["simulate: faults[0]: probability", { faults: [{ kind: "fail", member: 0, afterMs: 1, probability: 2 }] }],
   ["simulate: faults[0]: share", { faults: [{ kind: "spells", factor: 2, meanMs: 5, share: 1 }] }],
   ["simulate: strategy", { clients: 2, strategy: { pick: () => undefined } }],
-  ["RoutingPool.start: size", { pool: { size: 0 } }],
+  ["simulate: pool: size", { pool: { size: 0 } }],
+  ["simulate: bucketMs", { durationMs: 1_000, bucketMs: 1e-6 }],
+  ["simulate: requestsPerSecond", { service: { kind: "trace", traceMs: [Number.MIN_VALUE] } }],
+  ["simulate: service: traceMs", { service: { kind: "trace", traceMs: [Symbol("odd") as never] } }],
 ])("what is wrong is refused by name: %s", async (name, options) => {
   await expect(simulate(options as SimulateOptions)).rejects.toThrow(`${name}: `);
 });

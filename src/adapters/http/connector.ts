@@ -119,6 +119,7 @@ function openSocket(
       ...(servername === undefined ? {} : { servername }),
       localAddress: localAddress ?? null,
     };
+    let opening: unknown;
     const ended = (): void => {
       over = true;
       signal.removeEventListener("abort", giveUp);
@@ -130,14 +131,19 @@ function openSocket(
       reject(signal.reason);
     };
     signal.addEventListener("abort", giveUp);
-    const opening: unknown = connect(asked, (error, socket) => {
-      if (over) socket?.destroy();
-      else {
-        ended();
-        if (error === null) resolve(socket);
-        else reject(error);
-      }
-    });
+    try {
+      opening = connect(asked, (error, socket) => {
+        if (over) socket?.destroy();
+        else {
+          ended();
+          if (error === null) resolve(socket);
+          else reject(error);
+        }
+      });
+    } catch (error) {
+      ended();
+      reject(error);
+    }
   });
 }
 

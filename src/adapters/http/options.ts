@@ -3,7 +3,7 @@
  */
 
 import type { Dispatcher } from "undici";
-import { endpointsCheck } from "../../connection/index.ts";
+import { checkEndpoints, endpointsCheck } from "../../connection/index.ts";
 import { OptionError } from "../../errors.ts";
 import { type Checks, callback, checkOptions, duration, integer } from "../../options.ts";
 import { type RoutingPoolOptions, routingChecks } from "../../routing/index.ts";
@@ -62,7 +62,8 @@ export function checkHttpOptions(where: string, options: HttpDispatcherOptions):
     throw new OptionError(`${where}: origin`, "endpoints that serve it; without any, all origins are served", origin);
   }
   const source = endpoints === undefined ? [] : endpointSource(endpoints);
-  if (Array.isArray(source)) for (const endpoint of source) addressOf(endpoint, servedBy(options));
+  if (!Array.isArray(source)) return;
+  for (const endpoint of checkEndpoints(`${where}: endpoints`, source)) addressOf(endpoint, servedBy(options));
 }
 
 /** The origin that all endpoints serve together, if it was named. */
