@@ -107,4 +107,7 @@ test.each(scenes)("over %s, seed %d: every request ends once, and as it was answ
   await until(() => pool?.stats().inFlight === 0 && pool.stats().waiting === 0, "nothing is under way");
   await until(() => pool?.stats().ready === 6 && pool.stats().size === 6, "all connections are back");
   expect(pool?.stats()).toMatchObject({ idle: 6, used: 0, opening: 0, draining: 0, fatal: 0 });
+  for (const server of servers) {
+    if ("open" in server) await until(() => server.open() === 0, "the server knows of no stream any more");
+  }
 });
