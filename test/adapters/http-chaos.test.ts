@@ -24,6 +24,7 @@ test.each(scenes)("over %s, seed %d: every request ends once, and as it was answ
     serve2(
       async (stream, headers) => {
         const fate = below(160);
+        await turn(); // Node 20's server spoils its memory if a session is destroyed in the event that brings a stream.
         if (fate === 0) return stream.close(constants.NGHTTP2_REFUSED_STREAM);
         if (fate === 1) return stream.session?.destroy();
         if (fate === 2) return stream.destroy(new Error("broken"));
