@@ -118,6 +118,8 @@ export interface Served2 extends Served<Http2Server> {
   readonly sessions: ServerHttp2Session[];
   /** The most streams there were at once on one session. */
   readonly most: () => number;
+  /** Streams that are open, as the server sees it. */
+  readonly open: () => number;
 }
 
 /** HTTP/2 without TLS. */
@@ -140,13 +142,18 @@ export async function serveTls(handle: Handle2, handle1?: Handle1): Promise<Serv
 function watched(server: Http2Server, rest: Served<Http2Server>, handle: Handle2): Served2 {
   const sessions: ServerHttp2Session[] = [];
   let most = 0;
+  let open = 0;
   server.on("session", (session) => {
     sessions.push(session);
     let streams = 0;
     session.on("error", () => undefined);
     session.on("stream", (stream: ServerHttp2Stream) => {
       most = Math.max(most, ++streams);
-      stream.on("close", () => streams--);
+      open++;
+      stream.on("close", () => {
+        streams--;
+        open--;
+      });
       stream.on("error", () => undefined);
     });
   });
@@ -158,7 +165,7 @@ function watched(server: Http2Server, rest: Served<Http2Server>, handle: Handle2
   later(() => {
     for (const session of sessions) session.destroy();
   });
-  return { ...rest, sessions, most: () => most };
+  return { ...rest, sessions, most: () => most, open: () => open };
 }
 
 async function served<S extends Server | Http2Server>(server: S, scheme: string, port: number): Promise<Served<S>> {

@@ -26,7 +26,7 @@ const backoff = { kind: "exponential", minMs: 100, maxMs: 1_000 } as const;
 
 class Fake implements Member<string> {
   readonly resource: string;
-  readonly endpoint: { readonly id: string };
+  endpoint: { readonly id: string };
   readonly slot: number;
   readonly capacity = Infinity;
   readonly weight = 1;
@@ -279,6 +279,23 @@ describe("leastUsed", () => {
     trial.ended(0, 2);
     trial.ended(1, 1);
     expect(trial.pick()).toBe(1);
+  });
+
+  test("takes those at the endpoint of one that has been slow for as slow, until they have answered", () => {
+    const trial = new Trial(leastUsed(), 4);
+    const [quick, slow, sibling, other] = trial.members as [Fake, Fake, Fake, Fake];
+    sibling.endpoint = slow.endpoint;
+    trial.join();
+    trial.ended(quick.slot, 2);
+    trial.ended(slow.slot, 100);
+    expect(trial.pick([sibling, other])).toBe(other.slot);
+    trial.ended(other.slot, 90);
+    expect(trial.pick([sibling, other])).toBe(other.slot);
+    trial.ended(sibling.slot, 2);
+    expect(trial.pick([sibling, other])).toBe(sibling.slot);
+    // One that has answered speaks for itself.
+    trial.ended(slow.slot, 1_000);
+    expect(trial.pick([sibling, other])).toBe(sibling.slot);
   });
 
   test("takes one that joins later for ten times as slow as was usual of late", () => {

@@ -18,8 +18,8 @@
  *
  * A member of whom nothing is known is taken for ten times as slow as usual: what is known to be good goes first, and the
  * newcomer has its turn when others are busy, or when their peaks have outgrown its own. Taken for the best of all, each
- * connection to a slow server would be tried before one answer told that it is slow. As long as nothing is known of any,
- * chance decides: in the order in which they are listed, every program of a fleet would begin with the same few.
+ * connection to a slow server would be tried before one answer told that it is slow. That one answer then stands for all
+ * newcomers at the same endpoint. As long as nothing is known of any, chance decides: in the order in which they are listed, every program of a fleet would begin with the same few.
  *
  * Up to 256 members the scan is full; above that, 64 that stand together at a random place are looked at. Cost: one
  * comparison a member looked at; twice that while the one it finds is failing.
@@ -85,6 +85,7 @@ export function leastUsed(): StrategyFactory {
         const marked = member as Marked;
         const peak = fadeMs * logLatency + endedAt;
         if ((unheard.size > 0 && unheard.delete(member)) || !(peak <= (marked.mark ?? -Infinity))) marked.mark = peak;
+        if (unheard.size > 0 && usual !== undefined && logLatency > usual + Math.LN10) distrust(unheard, marked, peak);
         failures.finished(member, outcome);
       },
       left: (member) => {
@@ -93,6 +94,13 @@ export function leastUsed(): StrategyFactory {
       },
     };
   };
+}
+
+/** Slower than a newcomer is taken for: so are, until they have answered, those that lead to the same endpoint. */
+function distrust<R>(unheard: ReadonlySet<Member<R>>, { endpoint }: Member<R>, peak: number): void {
+  for (const member of unheard) {
+    if (member.endpoint.id === endpoint.id && peak > peakOf(member)) (member as Marked).mark = peak;
+  }
 }
 
 /** The least used of `count` members from `from` on, around the end. */
