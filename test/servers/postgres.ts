@@ -35,7 +35,7 @@ export interface Postgres extends Program {
   readonly url: string;
   /** Ends it, as an administrator would. Its data and its port are kept. */
   readonly down: () => Promise<void>;
-  /** After `down`. */
+  /** After `down`. Does nothing when it is up. */
   readonly up: () => Promise<void>;
 }
 
@@ -58,6 +58,7 @@ export async function startPostgres(settings: Readonly<Record<string, string | n
       ...(port === undefined ? {} : { port }),
     });
   let program = await run();
+  let isUp = true;
   const { port, folder } = program;
   const stop = async (): Promise<void> => {
     await program.stop();
@@ -69,9 +70,13 @@ export async function startPostgres(settings: Readonly<Record<string, string | n
     address: { host: "127.0.0.1", port, user, password, database: "postgres" },
     url: `postgres://${user}:${encodeURIComponent(password)}@127.0.0.1:${port}/postgres`,
     stop,
-    down: () => program.stop(),
+    down: async () => {
+      isUp = false;
+      await program.stop();
+    },
     up: async () => {
-      program = await run(port);
+      if (!isUp) program = await run(port);
+      isUp = true;
     },
     [Symbol.asyncDispose]: stop,
   };

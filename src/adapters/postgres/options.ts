@@ -197,7 +197,7 @@ function without(given: object, absent: unknown): Record<string, unknown> {
 }
 
 /** What a pool shows as its `options`, as pg's does. */
-export interface ShownOptions {
+export interface ShownOptions extends PostgresClientOptions {
   max: number;
   min: number;
   maxUses: number;

@@ -336,17 +336,18 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
   }
 
   /** A lease, from a pool that may not have started yet. */
-  async #acquire(options?: ConnectOptions): Promise<Lease<Session>> {
-    let checkout = this.#checkout;
-    if (checkout === undefined) {
-      this.#early++;
-      try {
-        checkout = await this.#started;
-      } finally {
-        this.#early--;
-      }
+  #acquire(options?: ConnectOptions): Promise<Lease<Session>> {
+    return this.#checkout?.acquire(options) ?? this.#acquireEarly(options);
+  }
+
+  async #acquireEarly(options?: ConnectOptions): Promise<Lease<Session>> {
+    this.#early++;
+    try {
+      await this.#started;
+    } finally {
+      this.#early--;
     }
-    return checkout.acquire(options);
+    return this.#pool.acquire(options);
   }
 
   #hold(session: Session): void {
@@ -388,35 +389,48 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
     return handle.client;
   }
 
+  /** One promise for the answer, whoever has to be waited for, and one for its stack. */
   #ask(config: unknown, values: unknown): Promise<unknown> {
-    const lease = this.#checkout?.tryAcquire();
-    if (lease !== undefined) return this.#send(lease, config, values);
-    return this.#acquire().then((granted) => this.#send(granted, config, values));
+    const answer = new Promise((resolve, reject) => {
+      const lease = this.#checkout?.tryAcquire();
+      if (lease !== undefined) this.#send(lease, config, values, resolve, reject);
+      else this.#acquire().then((granted) => this.#send(granted, config, values, resolve, reject), reject);
+    });
+    return answer.catch(retrace);
   }
 
   /** Asks on a lease, and gives it back with the answer. */
-  #send(lease: Lease<Session>, config: unknown, values: unknown): Promise<unknown> {
-    const answer = new Promise((resolve, reject) => {
-      const session = lease.resource;
-      const { client } = session;
-      this.#hold(session);
-      let answered = false; // pg may fail a query, and then say how the server took it.
-      const settle = (error: unknown, result: unknown): void => {
-        if (answered) return;
-        answered = true;
-        // Read before it is given back: then it is over by its own release.
-        const why = error === null || error === undefined ? undefined : whyEnded(lease, error);
-        this.#letGo(lease, session);
-        if (why === undefined) resolve(result);
-        else reject(why);
-      };
-      try {
-        client.query(config, values, settle);
-      } catch (thrown) {
-        settle(thrown, undefined);
-      }
-    });
-    return answer.catch(retrace);
+  #send(
+    lease: Lease<Session>,
+    config: unknown,
+    values: unknown,
+    resolve: (result: unknown) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    let session: Session;
+    try {
+      session = lease.resource;
+    } catch (lost) {
+      reject(lost);
+      return;
+    }
+    this.#hold(session);
+    let answered = false; // pg may fail a query, and then say how the server took it.
+    const settle = (error: unknown, result: unknown): void => {
+      if (answered) return;
+      answered = true;
+      const failed = error !== null && error !== undefined;
+      // Looked at before it is given back: then it is over by its own release.
+      const why = failed ? whyEnded(lease, error) : undefined;
+      this.#letGo(lease, session);
+      if (failed) reject(why);
+      else resolve(result);
+    };
+    try {
+      session.client.query(config, values, settle);
+    } catch (thrown) {
+      settle(thrown, undefined);
+    }
   }
 
   /** For what runs itself: a lease until the client has nothing to do any more. */
