@@ -317,6 +317,18 @@ export class FantaError extends PoolwardenError {
   }
 }
 
+export type PostgresErrorCode = "ERR_POSTGRES_DRIVER" | "ERR_POSTGRES_NOT_STARTED" | "ERR_POSTGRES_ROLLED_BACK";
+
+/** What can go wrong with a pool of Postgres clients that neither the pool nor the driver has an error for. */
+export class PostgresError extends PoolwardenError {
+  readonly code: PostgresErrorCode;
+
+  constructor(code: PostgresErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
 /** Any thrown value as an `Error`: itself if it is one, else an `Error` that says what was thrown. */
 export function asError(thrown: unknown): Error {
   if (thrown instanceof Error) return thrown;
