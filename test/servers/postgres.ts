@@ -70,6 +70,7 @@ export async function startPostgres(settings: Readonly<Record<string, string | n
     address: { host: "127.0.0.1", port, user, password, database: "postgres" },
     url: `postgres://${user}:${encodeURIComponent(password)}@127.0.0.1:${port}/postgres`,
     stop,
+    signal: (signal) => program.signal(signal),
     down: async () => {
       isUp = false;
       await program.stop();
