@@ -39,8 +39,11 @@ const rows = [
   ["sim"], // May drive everything; only the cli, tests, benchmarks and examples may import it.
   ["cli"],
 ];
-/** Whose classes an adapter extends it must import: its own optional peer, and nobody else. */
-const peers: readonly (readonly [folder: string, peer: string])[] = [["src/adapters/http/", "undici"]];
+/** An adapter may import its own optional peer, whose classes it extends or makes, and nobody else. */
+const peers: readonly (readonly [folder: string, peer: string])[] = [
+  ["src/adapters/http/", "undici"],
+  ["src/adapters/postgres/", "pg"],
+];
 const rowOf = new Map(rows.flatMap((places, row) => places.map((place) => [place, row] as const)));
 
 const root = fileURLToPath(new URL("..", import.meta.url));

@@ -197,7 +197,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     unit.idleSince = now;
     unit.goodAt = now;
     if (this.#options.connector.reset === undefined || !unit.registered) this.#free(unit, now);
-    else void this.#reset(unit);
+    else this.#reset(unit);
     this.#rest();
   }
 
@@ -538,16 +538,26 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     this.#looked(unit, "checking", good);
   }
 
-  async #reset(unit: Unit<R>): Promise<void> {
-    const { connector, settings } = this.#options;
+  /** One that has nothing to wait for is over when the hook returns: no errand, and the next in line has it at once. */
+  #reset(unit: Unit<R>): void {
+    const { connector } = this.#options;
     unit.at = "resetting";
+    let resetting: unknown;
+    try {
+      resetting = this.#tree.inContext(() => connector.reset?.(unit.resource));
+    } catch (thrown) {
+      resetting = Promise.reject(thrown);
+    }
+    if (isThenable(resetting)) void this.#awaitReset(unit, resetting);
+    else this.#looked(unit, "resetting", true);
+  }
+
+  async #awaitReset(unit: Unit<R>, resetting: PromiseLike<unknown>): Promise<void> {
     this.#resets++;
-    const errand = this.#errand(unit, "reset", settings.resetTimeoutMs, true);
-    const good = await errand.run(() =>
-      this.#tree.inContext(async () => {
-        await connector.reset?.(unit.resource); // What it answers means nothing.
-      }),
-    );
+    const errand = this.#errand(unit, "reset", this.#options.settings.resetTimeoutMs, true);
+    const good = await errand.run(async () => {
+      await resetting; // What it answers means nothing.
+    });
     this.#resets--;
     this.#looked(unit, "resetting", good);
     this.#rest();
@@ -713,6 +723,11 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     const { code } = (error ?? {}) as { code?: unknown };
     emit("pool.refused", { pool: this.#options.name, code: typeof code === "string" ? code : "ABORTED", waitedMs });
   }
+}
+
+/** Whether there is something to wait for. A hook may answer with a promise of another make. */
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as Partial<PromiseLike<unknown>> | null | undefined)?.then === "function";
 }
 
 /** When a resource was last in use, or found to be good. */

@@ -126,7 +126,7 @@ const defaults: Settings = {
 const unlimited = { infinity: true };
 
 /** The rows for everything but the connector. */
-const checkoutChecks: Checks<Omit<CheckoutPoolOptions<never>, "connector">> = {
+export const checkoutChecks: Checks<Omit<CheckoutPoolOptions<never>, "connector">> = {
   min: integer(0),
   max: integer(1),
   order: oneOf("lifo", "fifo"),

@@ -24,6 +24,7 @@ test.each(scenes)("over %s, seed %d: every request ends once, and as it was answ
     serve2(
       async (stream, headers) => {
         const fate = below(160);
+        await turn(); // Node 20's server spoils its memory if a session is destroyed in the event that brings a stream.
         if (fate === 0) return stream.close(constants.NGHTTP2_REFUSED_STREAM);
         if (fate === 1) return stream.session?.destroy();
         if (fate === 2) return stream.destroy(new Error("broken"));
@@ -107,4 +108,7 @@ test.each(scenes)("over %s, seed %d: every request ends once, and as it was answ
   await until(() => pool?.stats().inFlight === 0 && pool.stats().waiting === 0, "nothing is under way");
   await until(() => pool?.stats().ready === 6 && pool.stats().size === 6, "all connections are back");
   expect(pool?.stats()).toMatchObject({ idle: 6, used: 0, opening: 0, draining: 0, fatal: 0 });
+  for (const server of servers) {
+    if ("open" in server) await until(() => server.open() === 0, "the server knows of no stream any more");
+  }
 });

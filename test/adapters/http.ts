@@ -17,22 +17,11 @@ import {
 } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
-import { subscribe, unsubscribe } from "node:diagnostics_channel";
-import { afterEach, expect } from "vitest";
 import { HttpDispatcher, type HttpDispatcherOptions } from "../../src/adapters/http/index.ts";
-import type { Events } from "../../src/index.ts";
 import { certificate, key } from "../servers/certificate.ts";
+import { later } from "./turns.ts";
 
-const atEnd: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const end of atEnd.splice(0).reverse()) await end();
-});
-
-/** Something to be undone when the test is over, the last first. */
-export function later(end: () => unknown): void {
-  atEnd.push(end);
-}
+export { events, later, turn, until } from "./turns.ts";
 
 /** A gate: whoever passes waits until the test opens it. */
 export class Gate {
@@ -59,30 +48,10 @@ export class Gate {
   }
 }
 
-/** Lets the event loop turn once: what the kernel has for us is read. */
-export function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
-
-/** Lets the event loop turn until something is true. */
-export async function until(test: () => boolean, what: string = String(test)): Promise<void> {
-  for (let turns = 0; turns < 200_000 && !test(); turns++) await turn();
-  expect(test(), what).toBe(true);
-}
-
 export async function dispatcher(options: HttpDispatcherOptions = {}): Promise<HttpDispatcher> {
   const made = await HttpDispatcher.start({ backoff: { minMs: 5, maxMs: 20 }, ...options });
   later(() => made.destroy());
   return made;
-}
-
-/** What is emitted under this name from now on. */
-export function events<E extends keyof Events>(name: E): Events[E][] {
-  const seen: Events[E][] = [];
-  const listener = (fields: unknown): unknown => seen.push(fields as Events[E]);
-  subscribe(`poolwarden:${name}`, listener);
-  later(() => unsubscribe(`poolwarden:${name}`, listener));
-  return seen;
 }
 
 export interface Served<S> {
@@ -118,6 +87,8 @@ export interface Served2 extends Served<Http2Server> {
   readonly sessions: ServerHttp2Session[];
   /** The most streams there were at once on one session. */
   readonly most: () => number;
+  /** Streams that are open, as the server sees it. */
+  readonly open: () => number;
 }
 
 /** HTTP/2 without TLS. */
@@ -140,13 +111,18 @@ export async function serveTls(handle: Handle2, handle1?: Handle1): Promise<Serv
 function watched(server: Http2Server, rest: Served<Http2Server>, handle: Handle2): Served2 {
   const sessions: ServerHttp2Session[] = [];
   let most = 0;
+  let open = 0;
   server.on("session", (session) => {
     sessions.push(session);
     let streams = 0;
     session.on("error", () => undefined);
     session.on("stream", (stream: ServerHttp2Stream) => {
       most = Math.max(most, ++streams);
-      stream.on("close", () => streams--);
+      open++;
+      stream.on("close", () => {
+        streams--;
+        open--;
+      });
       stream.on("error", () => undefined);
     });
   });
@@ -158,7 +134,7 @@ function watched(server: Http2Server, rest: Served<Http2Server>, handle: Handle2
   later(() => {
     for (const session of sessions) session.destroy();
   });
-  return { ...rest, sessions, most: () => most };
+  return { ...rest, sessions, most: () => most, open: () => open };
 }
 
 async function served<S extends Server | Http2Server>(server: S, scheme: string, port: number): Promise<Served<S>> {

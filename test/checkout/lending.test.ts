@@ -193,3 +193,37 @@ test(
     s.check();
   }),
 );
+
+test(
+  "a reset that has nothing to wait for is over at once: the next in line has the resource in the same step",
+  scene(async (s) => {
+    const reset: number[] = [];
+    const connector = { ...s.server.connector(), reset: ({ id }: { id: number }) => void reset.push(id) };
+    await s.start({ max: 1, connector });
+    const first = await s.hold();
+    const next = s.acquire();
+    await s.settle();
+    const { timers } = s.runtime;
+    first.release();
+    expect([reset, s.pool.stats().waiting, s.pool.stats().inFlight]).toEqual([[1], 0, 1]);
+    expect(s.runtime.timers).toBeLessThanOrEqual(timers);
+    await s.settle();
+    next.release();
+    expect(s.pool.stats()).toMatchObject({ idle: 1, used: 0 });
+    s.check();
+  }),
+);
+
+test(
+  "a resource that is lost while it is reset is not lent, though the reset is over at once",
+  scene(async (s) => {
+    const connector = { ...s.server.connector(), reset: (resource: { lose(): void }) => resource.lose() };
+    await s.start({ max: 1, connector });
+    const first = await s.hold();
+    const next = s.acquire();
+    first.release();
+    await s.settle();
+    expect([next.outcome, next.resource.id]).toEqual(["ok", 2]);
+    s.check();
+  }),
+);

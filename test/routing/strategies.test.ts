@@ -26,7 +26,7 @@ const backoff = { kind: "exponential", minMs: 100, maxMs: 1_000 } as const;
 
 class Fake implements Member<string> {
   readonly resource: string;
-  readonly endpoint: { readonly id: string };
+  endpoint: { readonly id: string };
   readonly slot: number;
   readonly capacity = Infinity;
   readonly weight = 1;
@@ -76,6 +76,11 @@ class Trial {
 
   picks(count: number): number[] {
     return Array.from({ length: count }, () => this.pick());
+  }
+
+  /** The strategy hears of all members, as it does in a pool. */
+  join(members: Fake[] = this.members): void {
+    for (const member of members) this.#strategy.joined?.(member);
   }
 
   /** A request on the member in a slot has ended. */
@@ -233,6 +238,75 @@ describe("leastUsed", () => {
     trial.ended(0, 1);
     trial.ended(2, 1);
     expect(trial.pick()).toBe(1);
+  });
+
+  test("leaves it to chance where nothing is known of any", () => {
+    const trial = new Trial(leastUsed(), 4);
+    trial.join();
+    const firsts = [0, 0.3, 0.6, 0.9].map((roll) => {
+      trial.roll(roll);
+      return trial.pick();
+    });
+    expect(firsts).toEqual([0, 1, 2, 3]);
+  });
+
+  test("takes those who have not answered yet for ten times as slow as who has", async () => {
+    const trial = new Trial(leastUsed(), 3);
+    trial.join();
+    trial.ended(1, 2);
+    expect(trial.pick()).toBe(1);
+    trial.ended(1, 19);
+    expect(trial.pick()).toBe(1);
+    trial.ended(1, 21);
+    expect(trial.pick()).toBe(0);
+  });
+
+  test("gives them their turn once the peaks of the others have outgrown theirs", async () => {
+    const trial = new Trial(leastUsed(), 2);
+    trial.join();
+    trial.ended(0, 2);
+    await trial.runtime.advance(2_300);
+    trial.ended(0, 2);
+    expect(trial.pick()).toBe(0);
+    await trial.runtime.advance(10);
+    trial.ended(0, 2);
+    expect(trial.pick()).toBe(1);
+  });
+
+  test("forgets what it took one for as soon as that one has answered", () => {
+    const trial = new Trial(leastUsed(), 2);
+    trial.join();
+    trial.ended(0, 2);
+    trial.ended(1, 1);
+    expect(trial.pick()).toBe(1);
+  });
+
+  test("takes those at the endpoint of one that has been slow for as slow, until they have answered", () => {
+    const trial = new Trial(leastUsed(), 4);
+    const [quick, slow, sibling, other] = trial.members as [Fake, Fake, Fake, Fake];
+    sibling.endpoint = slow.endpoint;
+    trial.join();
+    trial.ended(quick.slot, 2);
+    trial.ended(slow.slot, 100);
+    expect(trial.pick([sibling, other])).toBe(other.slot);
+    trial.ended(other.slot, 90);
+    expect(trial.pick([sibling, other])).toBe(other.slot);
+    trial.ended(sibling.slot, 2);
+    expect(trial.pick([sibling, other])).toBe(sibling.slot);
+    // One that has answered speaks for itself.
+    trial.ended(slow.slot, 1_000);
+    expect(trial.pick([sibling, other])).toBe(sibling.slot);
+  });
+
+  test("takes one that joins later for ten times as slow as was usual of late", () => {
+    const trial = new Trial(leastUsed(), 3);
+    trial.join(trial.members.slice(0, 2));
+    trial.ended(0, 100);
+    trial.ended(1, 10);
+    for (let quick = 0; quick < 200; quick++) trial.ended(1, 2);
+    trial.join(trial.members.slice(2));
+    expect(trial.pick([0, 2].map((slot) => trial.members[slot] as Fake))).toBe(2);
+    expect(trial.pick([1, 2].map((slot) => trial.members[slot] as Fake))).toBe(1);
   });
 
   test("does not let speed outweigh load", () => {

@@ -6,7 +6,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { accessSync, constants, mkdtempSync, rmSync } from "node:fs";
+import { accessSync, chownSync, constants, mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -22,9 +22,13 @@ export interface Program extends AsyncDisposable {
   readonly signal: (signal: "SIGSTOP" | "SIGCONT") => void;
 }
 
-/** Whether a program is there; if not, says which package has it. In CI it must be. */
-export function installed(program: string, debianPackage: string): boolean {
-  if (pathOf(program) !== undefined) return true;
+/**
+ * Whether a program is there; if not, says which package has it. In CI it must be.
+ *
+ * @param folders Where to look besides the usual.
+ */
+export function installed(program: string, debianPackage: string, folders: readonly string[] = []): boolean {
+  if (pathOf(program, folders) !== undefined) return true;
   const why = `${program} is not installed: apt-get install --no-install-recommends ${debianPackage}`;
   if (process.env["CI"] === "true") throw new Error(why);
   console.log(`skipped: ${why}`);
@@ -33,29 +37,41 @@ export function installed(program: string, debianPackage: string): boolean {
 
 export interface StartOptions {
   readonly program: string;
+  /** Where it is, besides the usual. */
+  readonly folders?: readonly string[];
   /** @default one that is free */
   readonly port?: number;
+  /** Who runs it. @default who runs us */
+  readonly user?: { readonly uid: number; readonly gid: number } | undefined;
+  /** What it says when it is ready. @default it is when it accepts connections */
+  readonly says?: string;
+  /** What ends it. @default SIGKILL */
+  readonly stopSignal?: NodeJS.Signals;
   /** Made with its port and folder. */
   readonly arguments: (port: number, folder: string) => readonly string[] | Promise<readonly string[]>;
 }
 
-/** Resolves when it accepts connections. */
-export async function start({ program, port: given, arguments: makeArguments }: StartOptions): Promise<Program> {
-  const command = pathOf(program);
+/** Resolves when it is ready. */
+export async function start(options: StartOptions): Promise<Program> {
+  const { program, user, says = "", stopSignal = "SIGKILL" } = options;
+  const command = pathOf(program, options.folders);
   if (command === undefined) throw new Error(`${program} is not installed`);
   const folder = mkdtempSync(join(tmpdir(), `${program}-`));
-  const port = given ?? (await freePort());
-  const child = spawn(command, await makeArguments(port, folder), { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+  if (user !== undefined) chownSync(folder, user.uid, user.gid);
+  const port = options.port ?? (await freePort());
+  const given = await options.arguments(port, folder);
+  const child = spawn(command, given, { cwd: folder, stdio: ["ignore", "pipe", "pipe"], ...user });
   const said: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => said.push(chunk));
   child.stderr.on("data", (chunk: Buffer) => said.push(chunk));
   let stopped: Promise<void> | undefined;
   const stop = (): Promise<void> => {
-    stopped ??= end(child, folder);
+    stopped ??= end(child, folder, stopSignal);
     return stopped;
   };
   try {
-    while (!(await accepts(port))) {
+    while (!Buffer.concat(said).includes(says) || !(await accepts(port))) {
+      await new Promise((resolve) => setImmediate(resolve));
       if (child.exitCode === null && child.signalCode === null) continue;
       throw new Error(`${program} has ended before it was ready:\n${Buffer.concat(said).toString()}`);
     }
@@ -67,8 +83,8 @@ export async function start({ program, port: given, arguments: makeArguments }: 
 }
 
 /** Debian keeps servers where only root looks for programs. */
-function pathOf(program: string): string | undefined {
-  const folders = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin"];
+function pathOf(program: string, besides: readonly string[] = []): string | undefined {
+  const folders = [...besides, ...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin"];
   return folders
     .map((folder) => join(folder, program))
     .find((path) => {
@@ -90,9 +106,8 @@ async function freePort(): Promise<number> {
   return (address as { port: number }).port;
 }
 
-/** One try; the next comes a turn of the event loop later. */
+/** One try. */
 async function accepts(port: number): Promise<boolean> {
-  await new Promise((resolve) => setImmediate(resolve));
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");
     const answer = (accepted: boolean): void => {
@@ -104,9 +119,9 @@ async function accepts(port: number): Promise<boolean> {
   });
 }
 
-async function end(child: ChildProcess, folder: string): Promise<void> {
+async function end(child: ChildProcess, folder: string, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) {
-    child.kill("SIGKILL");
+    child.kill(signal);
     await once(child, "exit");
   }
   rmSync(folder, { recursive: true, force: true });

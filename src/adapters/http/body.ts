@@ -6,7 +6,7 @@
  */
 
 import type { ClientHttp2Stream } from "node:http2";
-import { Readable, pipeline } from "node:stream";
+import { finished, Readable } from "node:stream";
 import { errors, Response as UndiciResponse } from "undici";
 
 /** A body ready to be sent. `length` and `type` become headers, where the caller has not set them. */
@@ -38,7 +38,13 @@ export function bodyOf(given: unknown): Body | undefined {
   );
 }
 
-/** Sends a body and ends the stream. `failed` is called at most once: the body broke, or the stream did under it. */
+/**
+ * Sends a body and ends the stream. `failed` is called at most once, when the body broke; a stream that closes takes what
+ * is left of its body with it.
+ *
+ * Not by `pipeline`: it destroys a stream that says "aborted", which Node's says before it has told the peer, and then
+ * never tells. Such a stream would count against the peer's limit for as long as the session lives.
+ */
 export function sendBody(
   { content }: Body,
   stream: ClientHttp2Stream,
@@ -51,10 +57,12 @@ export function sendBody(
     stream.end(content, done);
     return;
   }
-  pipeline(content, stream, (error) => {
+  stream.once("finish", done);
+  stream.once("close", () => content.destroy());
+  finished(content, { writable: false }, (error) => {
     if (error) failed(error);
-    else done();
   });
+  content.pipe(stream);
   content.on("data", sent);
 }
 

@@ -45,9 +45,9 @@ const scanned = 256;
  * EWMA); failures count as five seconds. Cost: O(1), two looks and two logarithms; an exponential or two an answer.
  *
  * For members of different speed, or that become slow and stay so: with one of twenty ten times slower the p99.9 is 79 ms,
- * and 73 with `fullScan`, where `leastUsed` has 112 and a pool without that member 70. Not for members that hiccup, each
+ * and 73 with `fullScan`, where `leastUsed` has 108 and a pool without that member 70. Not for members that hiccup, each
  * for a moment: it flees from one that is already well again. With slow spells of half a second that move about the p99
- * is 330 ms, 126 with `fullScan`, and 68 for `leastUsed` (the scenarios of `npm run bench:routing`, 20 clients).
+ * is 330 ms, 126 with `fullScan`, and 67 for `leastUsed` (the scenarios of `npm run bench:routing`, 20 clients).
  *
  * @throws {OptionError}
  */

@@ -1,0 +1,114 @@
+/**
+ * A client in the hands of one caller: the driver's client, for as long as it is theirs.
+ *
+ * pg's pool hands out the client itself, and whoever keeps it beyond its release talks on a connection that is somebody
+ * else's by then, or releases it under them. So each lease has a handle of its own. All that a client has is reached through
+ * it; once it is over, a query is refused, and so is everything else that would do something to the connection. Listeners
+ * that were added through it go with it.
+ *
+ * The price: the handle of one lease is not that of the next, though the connection may be the same. `processID` tells
+ * which it is.
+ */
+
+import type { DriverClient, PoolClient } from "./surface.ts";
+
+export interface HandleOptions {
+  readonly client: DriverClient;
+  /** Throws when it is not the caller's any more. */
+  readonly inForce: () => void;
+  /** What its `release` does; without it, it has none. */
+  readonly release?: (error: unknown) => void;
+}
+
+export interface Handle {
+  readonly client: PoolClient;
+  /** Takes away what was left on the client. */
+  leave(): void;
+}
+
+type Listener = (...fields: unknown[]) => void;
+type Method = (...given: unknown[]) => unknown;
+
+const adding: ReadonlySet<PropertyKey> = new Set([
+  "on",
+  "once",
+  "addListener",
+  "prependListener",
+  "prependOnceListener",
+]);
+/** What a caller may do when it is over: tidy up, and look. */
+const harmless: ReadonlySet<PropertyKey> = new Set([
+  "off",
+  "removeListener",
+  "listenerCount",
+  "listeners",
+  "escapeLiteral",
+  "escapeIdentifier",
+  "getTransactionStatus",
+  "constructor",
+]);
+
+export function handleOf({ client, inForce, release }: HandleOptions): Handle {
+  const listening: [name: string, listener: Listener][] = [];
+  const query: Method = (...given) => {
+    try {
+      inForce();
+    } catch (error) {
+      return refuse(given, error as Error);
+    }
+    return (client.query as Method).apply(client, given);
+  };
+  const handle: DriverClient = new Proxy(client, {
+    get(_, name): unknown {
+      if (name === "query") return query;
+      if (name === "release") return release;
+      const value: unknown = Reflect.get(client, name);
+      if (typeof value !== "function" || name === "constructor") return value;
+      return (...given: unknown[]): unknown => {
+        if (!harmless.has(name)) inForce();
+        if (adding.has(name)) listening.push(given as [string, Listener]);
+        const answer: unknown = (value as Method).apply(client, given);
+        return answer === client ? handle : answer;
+      };
+    },
+    set(_, name, value): boolean {
+      inForce();
+      return Reflect.set(client, name, value);
+    },
+  });
+  return {
+    client: handle as unknown as PoolClient,
+    leave: () => {
+      for (const [name, listener] of listening.splice(0)) client.removeListener(name, listener);
+    },
+  };
+}
+
+/** Says no in the way that was asked in: by a promise, a call back, or to what runs itself. */
+export function refuse(given: readonly unknown[], error: Error): unknown {
+  const [first] = given;
+  if (isSubmittable(first)) {
+    queueMicrotask(() => failSubmittable(first, error));
+    return first;
+  }
+  const callback = given.find((each) => typeof each === "function") as ((error: Error) => void) | undefined;
+  if (callback === undefined) return Promise.reject(error);
+  queueMicrotask(() => callback(error));
+  return undefined;
+}
+
+interface Runs {
+  submit(connection: unknown): unknown;
+  destroy?(error: Error): void;
+  handleError?(error: Error, connection: unknown): void;
+}
+
+export function isSubmittable(value: unknown): value is Runs {
+  return typeof (value as Partial<Runs> | null | undefined)?.submit === "function";
+}
+
+/** What was never sent. A stream is told as a stream; what is none, as the driver would tell it. */
+export function failSubmittable(submittable: Runs, error: Error): void {
+  if (submittable.destroy !== undefined) submittable.destroy(error);
+  else submittable.handleError?.(error, undefined);
+}

@@ -1,0 +1,188 @@
+/**
+ * One client of the driver, and what the pool must know about it.
+ *
+ *     open ──▶ at rest ──lent──▶ with its holder ──released──▶ at rest?  ──yes──▶ at rest
+ *                 ▲                                              │ no
+ *                 └──────── rolled back, and whatever `reset` says ◀── the server has ended what still ran
+ *
+ * The server says with the end of each query whether a transaction is open (ReadyForQuery). So that a client is fit for
+ * the next caller costs one comparison, and a ROLLBACK only where there is something to roll back. A client whose query
+ * still runs is waited for; if it does not end in its time it is closed, and with it the query.
+ *
+ * A client that fails while nobody uses it emits an error. Somebody always listens here, so that it never ends the program.
+ */
+
+import type { OpenContext } from "../../connection/index.ts";
+import { asError } from "../../errors.ts";
+import type { Runtime } from "../../runtime/index.ts";
+import type { PgPoolOptions } from "./options.ts";
+import type { ClientClass, DriverClient } from "./surface.ts";
+
+/** What its pool tells it, and is told. */
+export interface SessionHost {
+  readonly client: object;
+  readonly runtime: Runtime;
+  readonly closeTimeoutMs: number;
+  /** Run on each client that is given back. */
+  readonly reset: string | undefined;
+  readonly onConnect: PgPoolOptions["onConnect"];
+  readonly verify: PgPoolOptions["verify"];
+  /** Whether what nobody uses lets the program end. */
+  readonly letsGo: boolean;
+  opened(session: Session): void;
+  /** It is lost; nobody had it. */
+  failed(session: Session, error: Error): void;
+  closed(session: Session): void;
+}
+
+export class Session {
+  readonly client: DriverClient;
+  readonly slot: number;
+  readonly openedAt: number;
+  readonly #host: SessionHost;
+  readonly #lost: (reason?: Error) => void;
+  /** For a driver that does not say it when asked. */
+  #told: string | undefined = undefined;
+  #held = false;
+  #over = false;
+
+  /** Connects. Gives up when the context's signal is aborted. */
+  static async open(Client: ClientClass, host: SessionHost, context: OpenContext): Promise<Session> {
+    const session = new Session(new Client(host.client), host, context);
+    const giveUp = (): void => session.#destroy();
+    context.signal.addEventListener("abort", giveUp);
+    try {
+      await session.#connect();
+    } catch (error) {
+      session.#over = true;
+      session.#destroy();
+      throw error;
+    } finally {
+      context.signal.removeEventListener("abort", giveUp);
+    }
+    return session;
+  }
+
+  private constructor(client: DriverClient, host: SessionHost, context: OpenContext) {
+    this.client = client;
+    this.slot = context.slot;
+    this.openedAt = host.runtime.now();
+    this.#host = host;
+    this.#lost = context.lost;
+    client.on("error", (error) => this.#fail(error));
+    client.on("end", () => this.#fail(new Error("the server has closed the connection")));
+    if (client.getTransactionStatus === undefined) {
+      client.connection?.on?.("readyForQuery", (message: { status?: string } | undefined) => {
+        this.#told = message?.status;
+      });
+    }
+  }
+
+  /** Somebody has it: the program must not end under them. */
+  hold(): void {
+    this.#held = true;
+    if (this.#host.letsGo) this.client.ref?.();
+  }
+
+  letGo(): void {
+    this.#held = false;
+    if (this.#host.letsGo) this.client.unref?.();
+  }
+
+  /** Makes it fit for the next. There is nothing to wait for when it is. */
+  reset(): void | Promise<void> {
+    if (this.#host.reset === undefined && this.client.readyForQuery === true && this.#status === "I") return undefined;
+    return this.#cleanUp();
+  }
+
+  /** Asks the server for a sign of life. */
+  async check(): Promise<void> {
+    await this.client.query("SELECT 1");
+  }
+
+  /** It is not to be lent any more, whatever its state: what runs on it is cut off. */
+  condemn(reason: Error): void {
+    this.#lost(reason);
+  }
+
+  /** Says goodbye to the server; cuts the connection when that takes long, or when there is nobody to say it to. */
+  async close(): Promise<void> {
+    const { runtime, closeTimeoutMs } = this.#host;
+    const lost = this.#over;
+    this.#over = true;
+    this.client.ref?.();
+    // Half of the time: the place is free when this is done, and then the socket is to be gone too.
+    const timer = runtime.setTimer(() => this.#destroy(), closeTimeoutMs / 2, { keepAlive: true });
+    try {
+      if (lost) this.#destroy();
+      await new Promise<void>((resolve) => this.client.end(() => resolve()));
+    } finally {
+      timer.cancel();
+      this.#host.closed(this);
+    }
+  }
+
+  async #connect(): Promise<void> {
+    const { client } = this;
+    const { onConnect, verify } = this.#host;
+    await client.connect();
+    await onConnect?.(client as never);
+    if (verify !== undefined) {
+      await new Promise<void>((resolve, reject) => {
+        verify(client, (error) => (error === undefined || error === null ? resolve() : reject(error)));
+      });
+    }
+    this.#host.opened(this);
+    // Those who were told may have sent something. It is lent when that is done, so that its first holder need not wait.
+    await this.#rested();
+    if (this.#host.letsGo && !this.#held) client.unref?.();
+  }
+
+  async #cleanUp(): Promise<void> {
+    const { client } = this;
+    const { reset } = this.#host;
+    await this.#rested();
+    // A driver that does not tell is asked to roll back what may not be there: the server takes it as a mere warning.
+    if (this.#status !== "I") await client.query("ROLLBACK");
+    if (reset !== undefined) await client.query(reset);
+    if (this.#status === "T" || this.#status === "E") throw new Error("the transaction is still open after its reset");
+  }
+
+  get #status(): string | null | undefined {
+    return this.client.getTransactionStatus === undefined ? this.#told : this.client.getTransactionStatus();
+  }
+
+  /** Resolves when no query runs on it. */
+  async #rested(): Promise<void> {
+    const { client } = this;
+    if (client.readyForQuery !== false) return;
+    await new Promise<void>((resolve, reject) => {
+      const settle = (act: () => void) => (): void => {
+        client.removeListener("drain", drained);
+        client.removeListener("end", ended);
+        act();
+      };
+      const drained = settle(resolve);
+      const ended = settle(() => reject(new Error("the connection has ended")));
+      client.on("drain", drained);
+      client.on("end", ended);
+    });
+  }
+
+  #fail(error: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    const reason = asError(error);
+    const held = this.#held;
+    this.#lost(reason);
+    if (!held) this.#host.failed(this, reason);
+  }
+
+  /** pg waits for an answer of the server's before it lets a socket go. There may be none. */
+  #destroy(): void {
+    const { client } = this;
+    const stream: { destroy?: () => void } | undefined = client.connection?.stream;
+    if (typeof stream?.destroy === "function") stream.destroy();
+    else client.end(() => undefined);
+  }
+}
