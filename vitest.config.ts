@@ -10,7 +10,11 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: "src", include: ["test/**/*.test.ts"], exclude: ["test/cli/program.test.ts", "test/faults/**"] },
+        test: {
+          name: "src",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/cli/program.test.ts", "test/faults/**", "test/soak/soak.test.ts"],
+        },
       },
       // What is built, as its users run it. Built before any test begins, and only when these are among them.
       {

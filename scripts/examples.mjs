@@ -1,9 +1,13 @@
 // Runs every examples/*.ts, and every TypeScript block of README.md, against the built package: one line each with its time.
+// With --installed FOLDER they run as plain JavaScript there, with the package that is installed in it: as its users have it.
 // An example that fails shows all it printed; so does one that is still running after a minute, since a reader would not wait.
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const { installed } = parseArgs({ options: { installed: { type: "string" } } }).values;
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = join(root, "examples");
@@ -30,23 +34,36 @@ if (examples.length === 0) {
   process.exit(1);
 }
 
+/** How a program is run, and where. */
+let run = (program) => ({ cwd: root, args: ["--import", "tsx", program] });
+if (installed !== undefined) {
+  // Not every Node that we support knows `await using`: what runs is what a user's compiler gives.
+  const compiled = join(installed, "examples");
+  const compiler = join(root, "node_modules/typescript/bin/tsc");
+  execFileSync(process.execPath, [compiler, "-p", join(root, "tsconfig.examples.json"), "--outDir", compiled], {
+    stdio: "inherit",
+  });
+  run = (program) => ({ cwd: installed, args: [join(compiled, program.replace(/\.ts$/, ".js"))] });
+}
+
 let failed = 0;
 for (const program of programs) {
   const started = performance.now();
-  const run = spawnSync(process.execPath, ["--import", "tsx", program], {
-    cwd: root,
+  const { cwd, args } = run(program);
+  const ran = spawnSync(process.execPath, args, {
+    cwd,
     encoding: "utf8",
     timeout: longestMs,
     killSignal: "SIGKILL",
     stdio: ["ignore", "pipe", "pipe"],
   });
   const seconds = ((performance.now() - started) / 1_000).toFixed(1);
-  const ok = run.status === 0;
-  const why = run.error ? run.error.message : run.signal ? `killed by ${run.signal}` : `exit code ${run.status}`;
+  const ok = ran.status === 0;
+  const why = ran.error ? ran.error.message : ran.signal ? `killed by ${ran.signal}` : `exit code ${ran.status}`;
   console.log(`${program}  ${seconds} s  ${ok ? "ok" : `FAILED (${why})`}`);
   if (!ok) {
     failed += 1;
-    console.log(`${run.stdout ?? ""}${run.stderr ?? ""}`);
+    console.log(`${ran.stdout ?? ""}${ran.stderr ?? ""}`);
   }
 }
 process.exitCode = failed === 0 ? 0 : 1;

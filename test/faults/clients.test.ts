@@ -2,7 +2,8 @@
 
 import { expect, test } from "vitest";
 import { FantaServer } from "../../src/fanta/index.ts";
-import { eventually, Program, sockets } from "./processes.ts";
+import { eventually, Program } from "./processes.ts";
+import { sockets } from "./sockets.ts";
 
 test("three clients that are killed leave no connection and no request at the server", async () => {
   let [held, aborted] = [0, 0];

@@ -9,8 +9,9 @@ import { afterEach, describe, expect, test } from "vitest";
 import { roundRobin } from "../../src/index.ts";
 import { FantaPool, type FantaPoolOptions } from "../../src/fanta/index.ts";
 import { heard } from "../process/heard.ts";
-import { eventually, Program, sockets } from "./processes.ts";
+import { eventually, Program } from "./processes.ts";
 import { type Faults, Proxy } from "./proxy.ts";
+import { sockets } from "./sockets.ts";
 import { settled, type Tally, traffic } from "./traffic.ts";
 
 const size = 4;

@@ -12,8 +12,9 @@ import { heard } from "../process/heard.ts";
 import { nghttpdInstalled, startNghttpd } from "../servers/nghttpd.ts";
 import { nginxInstalled, startNginx } from "../servers/nginx.ts";
 import type { Program } from "../servers/program.ts";
-import { eventually, sockets } from "./processes.ts";
+import { eventually } from "./processes.ts";
 import { type Faults, Proxy } from "./proxy.ts";
+import { sockets } from "./sockets.ts";
 
 const connections = 4;
 const text = "hello from the other side\n";

@@ -80,8 +80,3 @@ export async function eventually(what: string, test: () => boolean): Promise<voi
   }
   throw new Error(`it has not come to be that ${what}`);
 }
-
-/** Sockets and servers that this program has. */
-export function sockets(): number {
-  return process.getActiveResourcesInfo().filter((each) => each.startsWith("TCP")).length;
-}

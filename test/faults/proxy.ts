@@ -39,7 +39,7 @@ export interface Faults {
   readonly limitBytes?: number;
   /** Of so many bytes, one has a bit flipped. */
   readonly corruptBytes?: number;
-  /** Whatever is sent is lost, and nobody is told. The end of the stream is told when this is over. */
+  /** Nothing arrives, and nobody is told. What was sent meanwhile arrives when this is over: TCP repeats itself. */
   readonly blackHole?: boolean;
 }
 
@@ -164,7 +164,11 @@ class Link {
 
   reset(): void {
     for (const pipe of [this.pipes.up, this.pipes.down]) pipe.stop();
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) {
+      // One that has said its end can not be reset as well: Node would never tell that it is closed.
+      if (socket.writableEnded) socket.destroy();
+      else socket.resetAndDestroy();
+    }
   }
 }
 
@@ -190,7 +194,6 @@ class Pipe {
   #lastDueAt = 0;
   #timer: Timer | undefined;
   #ended = false;
-  #swallowedEnd = false;
 
   constructor(from: Socket, to: Socket, runtime: Runtime, faults: () => Faults, over: () => void) {
     this.#from = from;
@@ -199,10 +202,7 @@ class Pipe {
     this.#faults = faults;
     this.#over = over;
     from.on("data", (chunk) => this.#come(chunk));
-    from.on("end", () => {
-      this.#swallowedEnd = this.#faults().blackHole === true;
-      if (!this.#swallowedEnd) this.#add(undefined, 0);
-    });
+    from.on("end", () => this.#add(undefined, 0));
   }
 
   /** The end of the stream, now: behind what has left, before what is held. */
@@ -221,17 +221,12 @@ class Pipe {
 
   /** The faults have changed. */
   look(): void {
-    // TCP says its last word again until it is heard.
-    if (this.#swallowedEnd && this.#faults().blackHole !== true) {
-      this.#swallowedEnd = false;
-      this.#add(undefined, 0);
-    }
     this.#next();
   }
 
   #come(chunk: Buffer): void {
-    const { sliceBytes = Infinity, blackHole } = this.#faults();
-    if (this.#ended || blackHole === true) return;
+    const { sliceBytes = Infinity } = this.#faults();
+    if (this.#ended) return;
     this.#spoil(chunk);
     for (let at = 0; at < chunk.length; at += sliceBytes) {
       const piece = chunk.subarray(at, Math.min(at + sliceBytes, chunk.length));
@@ -263,7 +258,7 @@ class Pipe {
     this.#timer?.cancel();
     for (;;) {
       const [piece] = this.#line;
-      if (piece === undefined || this.#ended) return;
+      if (piece === undefined || this.#ended || this.#faults().blackHole === true) return;
       const waitMs = piece.dueAt - this.#runtime.now();
       if (waitMs > 0) {
         this.#timer = this.#runtime.setTimer(() => this.#next(), waitMs);
@@ -276,10 +271,9 @@ class Pipe {
 
   #send(bytes: Buffer | undefined): void {
     if (bytes === undefined) return this.end();
-    const { limitBytes = Infinity, blackHole } = this.#faults();
+    const { limitBytes = Infinity } = this.#faults();
     this.#held -= bytes.length;
     if (this.#held <= heldBytes) this.#from.resume();
-    if (blackHole === true) return;
     const room = limitBytes - this.#sent;
     this.#sent += bytes.length;
     this.#to.write(bytes.subarray(0, Math.max(0, room)));
