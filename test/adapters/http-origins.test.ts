@@ -4,10 +4,11 @@
  * The sockets are real, the time is not: an origin grows old when the test says so.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
+import { interceptors } from "undici";
 import { describe, expect, test } from "vitest";
 import type { HttpDispatcher } from "../../src/adapters/http/index.ts";
 import { type VirtualRuntime, virtualRuntime } from "../../src/sim/index.ts";
-import { ask, dispatcher, Gate, type Heard, handler, serve1, serve2, serve1Tls, turn, until } from "./http.ts";
+import { ask, dispatcher, events, Gate, type Heard, handler, serve1, serve2, serve1Tls, turn, until } from "./http.ts";
 import { certificate } from "../servers/certificate.ts";
 
 async function anyOrigin(options = {}): Promise<{ to: HttpDispatcher; runtime: VirtualRuntime }> {
@@ -103,6 +104,29 @@ describe("an origin", () => {
     expect(sockets.size).toBe(3);
     gate.open();
     await Promise.all(all);
+  });
+
+  test("is asked by its address for the name it must prove, as undici's dns interceptor does", async () => {
+    const { port, sockets } = await serve1Tls((request, response) => response.end(request.headers.host));
+    const { to } = await anyOrigin({ connect: { ca: certificate } });
+    const named = to.compose(interceptors.dns({ affinity: 4 })) as unknown as HttpDispatcher;
+    const origin = `https://localhost:${port}`;
+    for (let n = 0; n < 2; n++) expect((await ask(named, { origin }, handler("new"))).body()).toBe(`localhost:${port}`);
+    expect(sockets.size).toBe(1);
+    const address = `https://127.0.0.1:${port}`;
+    expect([...to.pools().keys()]).toEqual([`${address} as ${origin}`]);
+    // Another name at the same address is another server, and must prove it.
+    const stranger = { origin: address, servername: "stranger.test" };
+    const failed = events("connection.openFailed");
+    const asked = handler("new");
+    to.dispatch({ path: "/", method: "GET", ...stranger } as never, asked as never);
+    await until(() => failed.length > 0);
+    expect((failed[0]?.error as { code?: string }).code).toBe("ERR_TLS_CERT_ALTNAME_INVALID");
+    asked.abort();
+    // What has no TLS proves nothing: there the name is of no matter.
+    const { url } = await serve1((_, response) => response.end("plain"));
+    const plain = await ask(to, { origin: url, servername: "stranger.test" }, handler("new"));
+    expect([plain.body(), to.pools().has(url)]).toEqual(["plain", true]);
   });
 
   test("shrinks to what it has needed of late, and goes when nobody has asked for it", async () => {
