@@ -64,6 +64,7 @@ export async function run(scenario: Scenario, seed: number, options: RunOptions 
     trace.add(`${found.invariant}: ${found.detail}`);
     await world.runtime.settle(); // What it has left behind is not to be heard in the next run.
   } finally {
+    world.end();
     process.off("unhandledRejection", hear);
   }
   const { faults, settled } = world;

@@ -9,6 +9,8 @@
  * everything must come right.
  */
 
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import type { Events } from "../../../src/index.ts";
 import { type VirtualRuntime, virtualRuntime } from "../../../src/sim/index.ts";
 import { Draw } from "./draw.ts";
 import { Trace } from "./trace.ts";
@@ -70,6 +72,7 @@ export class World {
   readonly #rates: ReadonlyMap<string, number>;
   readonly #chance: Draw;
   readonly #pending = new Set<Call>();
+  readonly #atEnd: (() => void)[] = [];
   #calls = 0;
   #calm = false;
   #found: Violation | undefined;
@@ -165,6 +168,25 @@ export class World {
   /** Those of `follow` that have not settled. */
   get pending(): readonly Call[] {
     return [...this.#pending];
+  }
+
+  /** Hears what the library emits under this name, until the run is over. What the listener throws is seen as well. */
+  hear<E extends keyof Events>(event: E, listener: (fields: Events[E]) => void): void {
+    const hear = (fields: unknown): void => {
+      this.note(`  * ${event}`);
+      try {
+        listener(fields as Events[E]);
+      } catch (error) {
+        this.#found ??= error instanceof Violation ? error : new Violation("as-the-model", String(error), error);
+      }
+    };
+    subscribe(`poolwarden:${event}`, hear);
+    this.#atEnd.push(() => unsubscribe(`poolwarden:${event}`, hear));
+  }
+
+  /** The run is over: nothing is heard any more. */
+  end(): void {
+    for (const act of this.#atEnd) act();
   }
 
   /** Lets as much time pass as the promise needs; a violation of "settles" when time does not help. */

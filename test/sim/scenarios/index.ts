@@ -4,5 +4,6 @@
 
 import type { Scenario } from "../harness/scenario.ts";
 import { registry } from "./registry.ts";
+import { supervisor } from "./supervisor.ts";
 
-export const scenarios: readonly Scenario[] = [registry as unknown as Scenario];
+export const scenarios: readonly Scenario[] = [registry, supervisor] as unknown as readonly Scenario[];
