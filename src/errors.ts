@@ -134,10 +134,13 @@ export class AcquireTimeoutError extends PoolError {
   readonly phase: "queue" | "open" | "check";
 
   constructor(phase: "queue" | "open" | "check", fields: PoolErrorFields) {
-    const { stats, waitedMs = 0 } = fields;
+    const { stats, waitedMs = 0, cause } = fields;
     const remedy = {
       queue: "Look for works that hold too long first, then raise the size, then the timeout.",
-      open: "No connection could be opened in that time: see the cause, and whether the server is up.",
+      open:
+        cause === undefined
+          ? "No attempt to open a connection has ended yet: see whether the server answers at all."
+          : "No connection could be opened in that time: see the cause, and whether the server is up.",
       check: "The check of an idle resource did not end in that time: see the connector's check.",
     }[phase];
     super(

@@ -77,6 +77,14 @@ const rows: Row[] = [
     }[phase],
   })),
   {
+    made: new errors.AcquireTimeoutError("open", { stats, waitedMs }),
+    name: "AcquireTimeoutError",
+    code: "ERR_POOL_ACQUIRE_TIMEOUT",
+    retryable: true,
+    fields: { phase: "open", stats, waitedMs },
+    remedy: "No attempt to open a connection has ended yet: see whether the server answers at all.",
+  },
+  {
     made: new errors.QueueFullError(1_000, { stats }),
     name: "QueueFullError",
     code: "ERR_POOL_QUEUE_FULL",

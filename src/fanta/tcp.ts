@@ -17,8 +17,8 @@
  * certainly did not with a `ConnectionLostError` (`sent: "no"`) that has it as its cause.
  */
 
-import type { ConnectionOptions } from "node:tls";
-import { ConnectionLostError, FantaError } from "../errors.ts";
+import { type ConnectionOptions, createSecureContext, type SecureContextOptions } from "node:tls";
+import { asError, ConnectionLostError, FantaError, OptionError } from "../errors.ts";
 import {
   type Check,
   type Checks,
@@ -344,4 +344,12 @@ export const closeChecks: Checks<FantaCloseOptions> = { timeoutMs: duration({ ze
 export const tlsCheck: Check = {
   expected: "an object of options for node:tls",
   accepts: (value: unknown) => typeof value === "object" && value !== null,
+  // A certificate that is none would otherwise fail at every connect, as if the server were to blame.
+  inside: (name, value) => {
+    try {
+      createSecureContext(value as SecureContextOptions);
+    } catch (thrown) {
+      throw new OptionError(name, "certificates and keys that node:tls can use", undefined, asError(thrown).message);
+    }
+  },
 };

@@ -491,10 +491,13 @@ export class RoutingPool<R> implements Pool<R> {
       else removed.push(place);
     }
     for (const place of removed) this.#tree.leave(place);
-    for (const endpoint of this.#endpoints) {
-      const predecessor = endpoint.id === gone?.endpoint.id ? gone : undefined;
-      for (let missing = wanted.get(endpoint.id) ?? 0; missing > 0; missing--) {
+    // The first at each endpoint, then the second: all are known soonest, and who takes turns does so between endpoints.
+    const lacks = ({ id }: Endpoint): boolean => (wanted.get(id) ?? 0) > 0;
+    for (let short = this.#endpoints.filter(lacks); short.length > 0; short = short.filter(lacks)) {
+      for (const endpoint of short) {
+        const predecessor = endpoint.id === gone?.endpoint.id ? gone : undefined;
         added.push(this.#tree.add(endpoint, predecessor && this.#tree.succeeding(predecessor)));
+        wanted.set(endpoint.id, (wanted.get(endpoint.id) ?? 0) - 1);
       }
     }
     return { removed, added };

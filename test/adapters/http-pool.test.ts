@@ -315,7 +315,8 @@ describe.each(protocols)("over %s", (protocol) => {
     expect(inShort(slow.calls)).toEqual(["start", "headers 200", "data", "complete"]);
     expect(slow.body()).toBe("whole");
     const copies = asked.filter((each) => each.endsWith("/slow")).map((each) => each.split(" ")[0]);
-    expect(copies.sort()).toEqual(["one", "two"]);
+    expect(new Set(copies)).toEqual(new Set(["one", "two"]));
+    expect(copies).toHaveLength(2);
     gate.open();
     await until(() => statsOf(to).inFlight === 0 && statsOf(to).ready === 2);
     expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
@@ -499,7 +500,7 @@ describe("over h2", () => {
     const { url } = await numbered("h2");
     const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true });
     await to.ready();
-    sessions[0]?.setNextStreamID(2 ** 31 - 1);
+    (sessions[0] as unknown as { setNextStreamID(id: number): void }).setNextStreamID(2 ** 31 - 1); // Node's types lack it.
     for (let n = 0; n < 3; n++) {
       expect((await ask(to, { method: "POST", body: "x" }, handler("new"))).body()).toBe("whole");
     }

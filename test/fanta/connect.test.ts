@@ -2,7 +2,7 @@
 
 import { getEventListeners } from "node:events";
 import { describe, expect, test } from "vitest";
-import { FantaTCP, type FantaTCPOptions } from "../../src/fanta/index.ts";
+import { FantaPool, FantaTCP, type FantaTCPOptions } from "../../src/fanta/index.ts";
 import { systemRuntime } from "../../src/runtime/index.ts";
 import { virtualRuntime } from "../../src/sim/index.ts";
 import { deadPort, Listener } from "../multiplex/loopback.ts";
@@ -21,6 +21,15 @@ describe("connecting", () => {
     const error = await connecting({ port: await deadPort() });
     expect(error).toMatchObject({ name: "FantaError", code: "ERR_FANTA_CONNECT", retryable: true });
     expect((error as Error).cause).toMatchObject({ code: "ECONNREFUSED" });
+  });
+
+  test("with certificates that are none is a mistake in the call, not of the server, for a pool too", async () => {
+    const tls = { key: "no key", cert: "no certificate" };
+    expect(await connecting({ port: 1, tls })).toMatchObject({ code: "ERR_OPTION", option: "FantaTCP.connect: tls" });
+    await expect(FantaPool.start({ port: 1, tls })).rejects.toMatchObject({
+      code: "ERR_OPTION",
+      option: "FantaPool.start: tls",
+    });
   });
 
   test("to one who never answers rejects when connectTimeoutMs are over and not before", async () => {

@@ -185,7 +185,8 @@ describe("a member", () => {
     "keeps its health when its connection is lost: a server that hangs up on every request is found out",
     scene(async (s) => {
       const events = s.events("member.ejected");
-      await s.start({ size: 4, breaker: { consecutive: 3 }, backoff: { minMs: 1, maxMs: 1 } });
+      const strategy = roundRobin();
+      await s.start({ size: 4, strategy, breaker: { consecutive: 3 }, backoff: { minMs: 1, maxMs: 1 } });
       for (let n = 0; n < 40 && events.length === 0; n++) {
         const work = s.use();
         if (work.resource.slot === 2) work.resource.lose();

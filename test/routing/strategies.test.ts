@@ -78,6 +78,11 @@ class Trial {
     return Array.from({ length: count }, () => this.pick());
   }
 
+  /** The strategy hears of all members, as it does in a pool. */
+  join(members: Fake[] = this.members): void {
+    for (const member of members) this.#strategy.joined?.(member);
+  }
+
   /** A request on the member in a slot has ended. */
   ended(slot: number, durationMs: number, ok = true): void {
     this.#strategy.finished?.(this.members[slot] as Fake, { ok, durationMs, endedAt: this.runtime.now() });
@@ -233,6 +238,58 @@ describe("leastUsed", () => {
     trial.ended(0, 1);
     trial.ended(2, 1);
     expect(trial.pick()).toBe(1);
+  });
+
+  test("leaves it to chance where nothing is known of any", () => {
+    const trial = new Trial(leastUsed(), 4);
+    trial.join();
+    const firsts = [0, 0.3, 0.6, 0.9].map((roll) => {
+      trial.roll(roll);
+      return trial.pick();
+    });
+    expect(firsts).toEqual([0, 1, 2, 3]);
+  });
+
+  test("takes those who have not answered yet for ten times as slow as who has", async () => {
+    const trial = new Trial(leastUsed(), 3);
+    trial.join();
+    trial.ended(1, 2);
+    expect(trial.pick()).toBe(1);
+    trial.ended(1, 19);
+    expect(trial.pick()).toBe(1);
+    trial.ended(1, 21);
+    expect(trial.pick()).toBe(0);
+  });
+
+  test("gives them their turn once the peaks of the others have outgrown theirs", async () => {
+    const trial = new Trial(leastUsed(), 2);
+    trial.join();
+    trial.ended(0, 2);
+    await trial.runtime.advance(2_300);
+    trial.ended(0, 2);
+    expect(trial.pick()).toBe(0);
+    await trial.runtime.advance(10);
+    trial.ended(0, 2);
+    expect(trial.pick()).toBe(1);
+  });
+
+  test("forgets what it took one for as soon as that one has answered", () => {
+    const trial = new Trial(leastUsed(), 2);
+    trial.join();
+    trial.ended(0, 2);
+    trial.ended(1, 1);
+    expect(trial.pick()).toBe(1);
+  });
+
+  test("takes one that joins later for ten times as slow as was usual of late", () => {
+    const trial = new Trial(leastUsed(), 3);
+    trial.join(trial.members.slice(0, 2));
+    trial.ended(0, 100);
+    trial.ended(1, 10);
+    for (let quick = 0; quick < 200; quick++) trial.ended(1, 2);
+    trial.join(trial.members.slice(2));
+    expect(trial.pick([0, 2].map((slot) => trial.members[slot] as Fake))).toBe(2);
+    expect(trial.pick([1, 2].map((slot) => trial.members[slot] as Fake))).toBe(1);
   });
 
   test("does not let speed outweigh load", () => {

@@ -60,7 +60,7 @@ describe("a caller", () => {
       expect(await s.outcome(pool.use(() => Promise.reject(new Error("later"))))).toBe("later");
       const thrown = { not: "an error" };
       const throws = pool.use(() => {
-        throw thrown; // oxlint-disable-line typescript/only-throw-error
+        throw thrown;
       });
       expect(await throws.catch((error: unknown) => error)).toBe(thrown);
       expect(pool.stats()).toMatchObject({ inFlight: 0, totals: { succeeded: 3, failed: 2 } });

@@ -16,6 +16,11 @@
  * Peaks all fade at one rate, so their order does not change by fading: instead of peak · e^(−Δt/τ) we keep
  * τ · ln(peak) + t, which orders the same at any time. A pick compares two numbers and calls neither a clock nor exp.
  *
+ * A member of whom nothing is known is taken for ten times as slow as usual: what is known to be good goes first, and the
+ * newcomer has its turn when others are busy, or when their peaks have outgrown its own. Taken for the best of all, each
+ * connection to a slow server would be tried before one answer told that it is slow. As long as nothing is known of any,
+ * chance decides: in the order in which they are listed, every program of a fleet would begin with the same few.
+ *
  * Up to 256 members the scan is full; above that, 64 that stand together at a random place are looked at. Cost: one
  * comparison a member looked at; twice that while the one it finds is failing.
  *
@@ -35,6 +40,8 @@ import type { Marked, Member, Strategy, StrategyFactory } from "../strategy.ts";
 const fadeMs = 1_000;
 /** Below this, latencies are alike: a logarithm of nearly nothing would outweigh everything else. */
 const floorMs = 0.001;
+/** How much of what is usual the last answer is. */
+const usualShare = 1 / 16;
 const fullScan = 256;
 const sample = 64;
 
@@ -49,22 +56,41 @@ export function leastUsed(): StrategyFactory {
   return <R>(runtime: Runtime): Strategy<R> => {
     const dice = Dice.of(runtime);
     const failures = new Failures<R>(runtime);
+    /** The logarithm of a usual latency, once there was an answer. */
+    let usual: number | undefined;
+    /** Those that have not answered yet. */
+    const unheard = new Set<Member<R>>();
+    const newcomer = (logLatency: number, now: number): number => fadeMs * (logLatency + Math.LN10) + now;
     return {
       pick: (members) => {
         const all = members.length <= fullScan;
         const from = all ? 0 : dice.below(members.length);
         const count = all ? members.length : sample;
-        const found = least(members, from, count);
+        let found = least(members, from, count);
+        if (all && (found as Marked).mark === undefined) found = least(members, dice.below(count), count);
         return failures.of(found) === 0 ? found : leastBurdened(members, from, count, failures);
+      },
+      joined: (member) => {
+        unheard.add(member);
+        if (usual !== undefined) (member as Marked).mark = newcomer(usual, runtime.now());
       },
       finished: (member, outcome) => {
         const { ok, durationMs, endedAt = runtime.now() } = outcome;
+        const logLatency = Math.log(Math.max(ok ? durationMs : failureMs, floorMs));
+        if (usual !== undefined) usual += ok ? (logLatency - usual) * usualShare : 0;
+        else if (ok) {
+          usual = logLatency;
+          for (const each of unheard) (each as Marked).mark = newcomer(usual, endedAt);
+        }
         const marked = member as Marked;
-        const peak = fadeMs * Math.log(Math.max(ok ? durationMs : failureMs, floorMs)) + endedAt;
-        if (!(peak <= (marked.mark ?? -Infinity))) marked.mark = peak;
+        const peak = fadeMs * logLatency + endedAt;
+        if ((unheard.size > 0 && unheard.delete(member)) || !(peak <= (marked.mark ?? -Infinity))) marked.mark = peak;
         failures.finished(member, outcome);
       },
-      left: (member) => failures.left(member),
+      left: (member) => {
+        unheard.delete(member);
+        failures.left(member);
+      },
     };
   };
 }

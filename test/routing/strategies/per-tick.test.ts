@@ -148,7 +148,7 @@ describe("the strategy inside", () => {
 
   test("that wants to hear of nothing costs no calls", () => {
     expect(Object.keys(perTick(random())<string>(runtime))).toEqual(["pick"]);
-    expect(Object.keys(perTick(leastUsed())<string>(runtime)).sort()).toEqual(["finished", "left", "pick"]);
+    expect(Object.keys(perTick(leastUsed())<string>(runtime)).sort()).toEqual(["finished", "joined", "left", "pick"]);
   });
 
   test("may throw or name a stranger: the caller has it, and the next request asks again", () => {
