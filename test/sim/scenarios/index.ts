@@ -4,6 +4,7 @@
 
 import type { Scenario } from "../harness/scenario.ts";
 import { registry } from "./registry.ts";
+import { routing } from "./routing.ts";
 import { supervisor } from "./supervisor.ts";
 
-export const scenarios: readonly Scenario[] = [registry, supervisor] as unknown as readonly Scenario[];
+export const scenarios: readonly Scenario[] = [registry, supervisor, routing] as unknown as readonly Scenario[];
