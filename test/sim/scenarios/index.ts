@@ -1,0 +1,10 @@
+/**
+ * All scenarios. One that is not listed here is not run.
+ */
+
+import type { Scenario } from "../harness/scenario.ts";
+import { registry } from "./registry.ts";
+import { routing } from "./routing.ts";
+import { supervisor } from "./supervisor.ts";
+
+export const scenarios: readonly Scenario[] = [registry, supervisor, routing] as unknown as readonly Scenario[];
