@@ -184,6 +184,11 @@ export class World {
     this.#atEnd.push(() => unsubscribe(`poolwarden:${event}`, hear));
   }
 
+  /** Calls back when the run is over, however it ends. */
+  atEnd(act: () => void): void {
+    this.#atEnd.push(act);
+  }
+
   /** The run is over: nothing is heard any more. */
   end(): void {
     for (const act of this.#atEnd) act();

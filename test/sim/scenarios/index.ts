@@ -3,7 +3,8 @@
  */
 
 import type { Scenario } from "../harness/scenario.ts";
+import { checkout } from "./checkout.ts";
 import { registry } from "./registry.ts";
 import { supervisor } from "./supervisor.ts";
 
-export const scenarios: readonly Scenario[] = [registry, supervisor] as unknown as readonly Scenario[];
+export const scenarios: readonly Scenario[] = [registry, supervisor, checkout] as unknown as readonly Scenario[];
