@@ -21,6 +21,7 @@ import { registeredIn } from "../harness/registries.ts";
 import { at, command, type Play, type Scenario } from "../harness/scenario.ts";
 import type { World } from "../harness/world.ts";
 import { type Asking, type Beginning, beginnings, Holder, Worker } from "./checkout-callers.ts";
+import { openFaults, openingOf } from "./opening.ts";
 
 type Caller = Holder | Worker;
 
@@ -329,45 +330,7 @@ class Counter implements Play {
   }
 
   #opening(): Gate<Opening> {
-    const { world } = this;
-    const { chance } = world;
-    const faults = [
-      "open refuses",
-      "open throws",
-      "open hangs",
-      "open is slow",
-      "open is slow, and refuses",
-      "open answers after its timeout",
-      "open succeeds and dies at once",
-      "open gives what is dead",
-      "open gives what is there",
-      "open can never succeed",
-    ] as const;
-    switch (world.strike(...faults)) {
-      case "open refuses":
-        return "rejects";
-      case "open throws":
-        return "throws";
-      case "open hangs":
-        return "never";
-      case "open is slow":
-        return { ms: chance.between(1, 70) };
-      case "open is slow, and refuses":
-        // oxlint-disable-next-line unicorn/no-thenable -- read as English, and never awaited
-        return { ms: chance.between(1, 70), then: "rejects" };
-      case "open answers after its timeout":
-        return { ms: chance.between(81, 300), deaf: true };
-      case "open succeeds and dies at once":
-        return "dies";
-      case "open gives what is dead":
-        return "deadOnArrival";
-      case "open gives what is there":
-        return "same";
-      case "open can never succeed":
-        return "fatal";
-      case undefined:
-        return "ok";
-    }
+    return this.world.strikes("open gives what is there") ? "same" : openingOf(this.world, 80);
   }
 
   #hook(hook: "check" | "reset" | "close"): Gate<Manner> {
@@ -419,19 +382,11 @@ const place = (draw: Draw): { which: number } => ({ which: draw.below(64) });
 export const checkout: Scenario<Counter> = {
   name: "checkout",
   about: "a checkout pool, its server and its callers, beside the line and who has what",
-  seeds: 1_500,
-  steps: 200,
+  seeds: 400,
+  steps: 300,
   faults: {
-    "open refuses": 0.12,
-    "open throws": 0.04,
-    "open hangs": 0.05,
-    "open is slow": 0.2,
-    "open is slow, and refuses": 0.05,
-    "open answers after its timeout": 0.05,
-    "open succeeds and dies at once": 0.06,
-    "open gives what is dead": 0.04,
+    ...openFaults,
     "open gives what is there": 0.02,
-    "open can never succeed": 0.01,
     ...hookFaults("check"),
     ...hookFaults("reset"),
     ...hookFaults("close"),
