@@ -146,8 +146,10 @@ export class Server {
   /** Resources that are there, those being closed included, and those being opened. */
   get load(): number {
     const now = this.runtime.now();
-    const there = this.resources.filter(({ lost, late, closed, closingSince = Infinity }) => {
-      return !lost && !late && !closed && now < closingSince + this.closeTimeoutMs;
+    const there = this.resources.filter(({ lost, late, closed, closings, context, closingSince = Infinity }) => {
+      // Given up in the moment in which it came: closed as soon as it is heard of.
+      const unheard = context.signal.aborted && closings.length === 0;
+      return !lost && !late && !unheard && !closed && now < closingSince + this.closeTimeoutMs;
     });
     return there.length + [...this.#opens].filter(({ aborted }) => !aborted).length;
   }
@@ -231,8 +233,11 @@ export class Server {
   }
 
   #close(resource: Resource, reason: ExitReason): void | Promise<void> {
+    const now = this.runtime.now();
     resource.closings.push(reason);
-    resource.closingSince = this.runtime.now();
+    resource.closingSince = now;
+    // Given up in the very moment in which it came, before anybody had heard of it.
+    if (resource.context.signal.aborted && resource.openedAt === now) resource.late = true;
     const gate = this.closing(resource);
     const act = (manner: Manner): void | Promise<void> => {
       if (manner === "never") return new Promise(() => undefined);

@@ -3,8 +3,16 @@
  */
 
 import type { Scenario } from "../harness/scenario.ts";
+import { checkout } from "./checkout.ts";
+import { connection } from "./connection.ts";
 import { registry } from "./registry.ts";
 import { routing } from "./routing.ts";
 import { supervisor } from "./supervisor.ts";
 
-export const scenarios: readonly Scenario[] = [registry, supervisor, routing] as unknown as readonly Scenario[];
+export const scenarios: readonly Scenario[] = [
+  registry,
+  supervisor,
+  connection,
+  checkout,
+  routing,
+] as unknown as readonly Scenario[];

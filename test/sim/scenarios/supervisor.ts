@@ -555,7 +555,7 @@ const anId = (draw: Draw): { id: number } => ({ id: draw.below(5) });
 export const supervisor: Scenario<Nursery> = {
   name: "supervisor",
   about: "a supervisor and its children, beside a list of who must be there",
-  seeds: 1_000,
+  seeds: 1_400,
   steps: 200,
   faults: {
     "a start gives nothing": 0.04,
