@@ -51,7 +51,7 @@ claim<
     | ("rendezvous" | "perTick" | "systemRuntime" | "asError")
     | ("PoolwardenError" | "OptionError" | "ProcessError" | "SupervisorError" | "RegistryError" | "PoolError")
     | ("AcquireTimeoutError" | "QueueFullError" | "OpenFailedError" | "NestedUseError" | "ShedError" | "NoMemberError")
-    | ("BusyError" | "ClosedError" | "LeaseError" | "ConnectionLostError" | "FantaError")
+    | ("BusyError" | "ClosedError" | "LeaseError" | "ConnectionLostError" | "FantaError" | "PostgresError")
   >
 >();
 
