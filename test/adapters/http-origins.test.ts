@@ -121,7 +121,7 @@ describe("an origin", () => {
     const asked = handler("new");
     to.dispatch({ path: "/", method: "GET", ...stranger } as never, asked as never);
     await until(() => failed.length > 0);
-    expect((failed[0]?.error as { code?: string }).code).toBe("ERR_TLS_CERT_ALTNAME_INVALID");
+    expect(failed[0]?.error).toMatchObject({ code: "ERR_TLS_CERT_ALTNAME_INVALID" });
     asked.abort();
     // What has no TLS proves nothing: there the name is of no matter.
     const { url } = await serve1((_, response) => response.end("plain"));

@@ -85,7 +85,7 @@ export function leastUsed(): StrategyFactory {
         const marked = member as Marked;
         const peak = fadeMs * logLatency + endedAt;
         if ((unheard.size > 0 && unheard.delete(member)) || !(peak <= (marked.mark ?? -Infinity))) marked.mark = peak;
-        if (unheard.size > 0 && usual !== undefined && logLatency > usual + Math.LN10) distrust(unheard, marked, peak);
+        if (unheard.size > 0 && usual !== undefined && logLatency > usual + Math.LN10) distrust(unheard, member, peak);
         failures.finished(member, outcome);
       },
       left: (member) => {
