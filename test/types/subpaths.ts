@@ -1,6 +1,6 @@
 /** The public contract of the subpaths, as types. */
 
-import type { Connector, HasProcess, PoolStats, RoutingPool } from "poolwarden";
+import type { Connector, HasProcess, Pool, PoolStats, RoutingPool } from "poolwarden";
 import { CheckoutPool, leastUsed } from "poolwarden";
 import type * as fanta from "poolwarden/fanta";
 import {
@@ -16,6 +16,8 @@ import {
 } from "poolwarden/fanta";
 import type * as http from "poolwarden/http";
 import { type HttpConnection, HttpDispatcher } from "poolwarden/http";
+import type * as postgres from "poolwarden/postgres";
+import { Pool as PostgresPool, type PostgresClient } from "poolwarden/postgres";
 import type * as sim from "poolwarden/sim";
 import { simulate, virtualRuntime } from "poolwarden/sim";
 import type { Dispatcher } from "undici";
@@ -25,6 +27,7 @@ claim<
   Same<keyof typeof fanta, "FantaTCP" | "FantaServer" | "FantaPool" | "fantaConnector" | "binary" | "json" | "text">
 >();
 claim<Same<keyof typeof http, "HttpDispatcher">>();
+claim<Same<keyof typeof postgres, "Pool" | "postgresPool">>();
 claim<Same<keyof typeof sim, "simulate" | "virtualRuntime" | "seededRandom">>();
 
 // ── Fanta: what goes over the wire is what the codec says ──────────────────────────────────────────────────────────
@@ -89,6 +92,25 @@ export async function overHttp(): Promise<void> {
   // @ts-expect-error -- an endpoint is an address
   await HttpDispatcher.start({ endpoints: [80] });
   void dispatcher;
+}
+
+// ── Postgres: the face of pg's own pool ────────────────────────────────────────────────────────────────────────────
+
+export async function overPostgres(): Promise<void> {
+  const pool = new PostgresPool({ connectionString: "postgres://localhost", max: 4, idleTimeoutMillis: 1, maxUses: 9 });
+  pool satisfies Pool<PostgresClient>;
+  const { rows } = await pool.query<{ n: number }>("SELECT 1 AS n", [1]);
+  claim<Same<typeof rows, { n: number }[]>>();
+  const client = await pool.connect({ priority: 1 });
+  client.release(new Error("bad"));
+  const version = await pool.use((each) => each.query<{ version: string }>("SELECT version()"));
+  claim<Same<(typeof version.rows)[number]["version"], string>>();
+  // @ts-expect-error -- what pg ignores in silence is refused here
+  new PostgresPool({ idleTimeout: 1 });
+  // @ts-expect-error
+  new PostgresPool({ max: "4" });
+  // @ts-expect-error -- how many there are is not for the reader to say
+  pool.idleCount = 0;
 }
 
 // ── The simulator ──────────────────────────────────────────────────────────────────────────────────────────────────
