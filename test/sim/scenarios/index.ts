@@ -4,7 +4,13 @@
 
 import type { Scenario } from "../harness/scenario.ts";
 import { checkout } from "./checkout.ts";
+import { connection } from "./connection.ts";
 import { registry } from "./registry.ts";
 import { supervisor } from "./supervisor.ts";
 
-export const scenarios: readonly Scenario[] = [registry, supervisor, checkout] as unknown as readonly Scenario[];
+export const scenarios: readonly Scenario[] = [
+  registry,
+  supervisor,
+  connection,
+  checkout,
+] as unknown as readonly Scenario[];
