@@ -57,6 +57,8 @@ export class Resource {
   holders = 0;
   checks = 0;
   resets = 0;
+  /** A check or a reset of it has gone wrong. */
+  bad = false;
   /** The hook that is at work on it. */
   hook: string | undefined;
   closingSince: number | undefined;
@@ -168,6 +170,7 @@ export class Server {
     if (resource.hook !== undefined)
       this.violations.push(`resource ${resource.id} was lent during its ${resource.hook}`);
     if (resource.closings.length > 0) this.violations.push(`resource ${resource.id} was lent when it was closed`);
+    if (resource.bad) this.violations.push(`resource ${resource.id} was lent when it was no good`);
   }
 
   letGo(resource: Resource): void {
@@ -201,7 +204,9 @@ export class Server {
 
   #opened(manner: Opening, context: OpenContext): Promise<Resource> | Resource {
     if (manner === "same") {
-      const had = this.resources.find(({ closed }) => !closed);
+      // Not one that nobody has heard of yet and nobody will: handed out after its end, it would be a new one.
+      const known = ({ closings, context: { signal } }: Resource): boolean => closings.length > 0 || !signal.aborted;
+      const had = this.resources.find((resource) => !resource.closed && known(resource));
       if (had !== undefined) return had;
     }
     if (manner === "throws" || manner === "rejects") throw new Refused("ECONNREFUSED");
@@ -223,6 +228,7 @@ export class Server {
     resource.hook = hook;
     const act = (manner: Manner): unknown => {
       resource.hook = undefined;
+      resource.bad = manner === "throws" || manner === "rejects" || (hook === "check" && manner === "no");
       if (manner === "never") return new Promise(() => undefined);
       if (manner === "throws") throw new Refused("EHOOK");
       if (manner === "rejects") return Promise.reject(new Refused("EHOOK"));

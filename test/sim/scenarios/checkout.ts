@@ -28,6 +28,23 @@ type Caller = Holder | Worker;
 /** Whose context this is. Only some runs look: a storage that was run makes every promise dear. */
 const whose = new AsyncLocalStorage<Caller>();
 
+/** How the other hooks go wrong, and how often. What `close` answers means nothing. */
+const hookFaults = {
+  check: { ...faultsOf("check"), "check says no": 0.05 },
+  reset: { ...faultsOf("reset"), "reset says no": 0.05 },
+  close: faultsOf("close"),
+};
+
+function faultsOf(hook: string): Record<string, number> {
+  return {
+    [`${hook} fails`]: 0.06,
+    [`${hook} throws`]: 0.03,
+    [`${hook} hangs`]: 0.05,
+    [`${hook} is slow`]: 0.12,
+    [`${hook} answers after its timeout`]: 0.04,
+  };
+}
+
 class Counter implements Play {
   readonly world: World;
   readonly server: Server;
@@ -91,7 +108,7 @@ class Counter implements Play {
   }
 
   acquire(asking: Asking): void {
-    const holder = new Holder(this.server, asking);
+    const holder = new Holder(this.server, asking, this.world.runtime.now());
     this.callers.push(holder);
     this.#as(holder, () => {
       holder.call = this.world.follow("acquire", this.pool.acquire(holder.options(asking)), ({ value }) => {
@@ -104,14 +121,14 @@ class Counter implements Play {
   tryAcquire(): void {
     const lease = this.pool.tryAcquire();
     if (lease === undefined) return;
-    const holder = new Holder(this.server, { timeoutMs: 0, priority: 0, abortable: false });
+    const holder = new Holder(this.server, { timeoutMs: 0, priority: 0, abortable: false }, this.world.runtime.now());
     holder.got(lease);
     holder.seen = true;
     this.callers.push(holder);
   }
 
   use(asking: Asking, begins: Beginning): Worker {
-    const worker = new Worker(this.server, asking);
+    const worker = new Worker(this.server, asking, this.world.runtime.now());
     this.callers.push(worker);
     this.#as(worker, () => {
       const inside = { timeoutMs: 50, priority: 0, abortable: false };
@@ -207,6 +224,8 @@ class Counter implements Play {
     if (!settled) return;
     this.#looksAtLine();
     if (pool.process.alive) this.#holdsNow();
+    const deaf = this.callers.find(({ pending, abort }) => pending && abort?.signal.aborted);
+    world.must("settles", deaf === undefined, () => `${deaf?.call?.what} has given up, and is not told`);
     this.#tidy();
   }
 
@@ -218,6 +237,8 @@ class Counter implements Play {
       for (const worker of this.workers) worker.end();
       await runtime.advance(400);
       this.check(true);
+      const late = this.callers.find(({ waits, until }) => waits && until < runtime.now());
+      world.must("settles", late === undefined, () => `${late?.call?.what} waits for longer than it wants to`);
     }
     const waits = this.callers.filter(({ pending }) => pending).length;
     world.must("settles", waits === 0, () => `${waits} callers wait still`);
@@ -246,6 +267,9 @@ class Counter implements Play {
     if (way === 0) pool.process.kill();
     else if (way === 1) await world.until("close", pool.close({ timeoutMs: world.setUp.one(0, 100, 10_000) }));
     await world.until("destroy", pool.destroy());
+    await world.runtime.settle();
+    const timers = world.timers(server.timers + server.closingLate);
+    world.must("lets-go", timers === 0, () => `the pool is destroyed, and has ${timers} timers`);
     await world.runtime.advance(200_000); // What was being opened comes now, or never.
     const { totals: _, name: __, kind: ___, ...gauges } = pool.stats();
     const left = Object.entries(gauges).filter(([, gauge]) => gauge !== 0);
@@ -336,14 +360,7 @@ class Counter implements Play {
   #hook(hook: "check" | "reset" | "close"): Gate<Manner> {
     const { world } = this;
     const { chance } = world;
-    const fault = world.strike(
-      `${hook} fails`,
-      `${hook} throws`,
-      `${hook} hangs`,
-      `${hook} is slow`,
-      `${hook} answers after its timeout`,
-      `${hook} says no`,
-    );
+    const fault = world.strike(...Object.keys(hookFaults[hook]));
     if (fault === undefined) return "ok";
     if (fault.endsWith("fails")) return "rejects";
     if (fault.endsWith("throws")) return "throws";
@@ -375,7 +392,7 @@ function child(tree: ProcessTree, id: string): ProcessTree | undefined {
 const asking = (draw: Draw): Asking => ({
   timeoutMs: draw.one(0, 30, 100, 2_000, 5_000),
   priority: draw.one(0, 0, 0, 1, -1),
-  abortable: draw.chance(0.4),
+  abortable: draw.chance(0.6),
 });
 const place = (draw: Draw): { which: number } => ({ which: draw.below(64) });
 
@@ -387,9 +404,9 @@ export const checkout: Scenario<Counter> = {
   faults: {
     ...openFaults,
     "open gives what is there": 0.02,
-    ...hookFaults("check"),
-    ...hookFaults("reset"),
-    ...hookFaults("close"),
+    ...hookFaults.check,
+    ...hookFaults.reset,
+    ...hookFaults.close,
   },
   commands: {
     acquire: command<Counter, Asking>({ weight: 16, draw: asking, run: (play, args) => play.acquire(args) }),
@@ -454,6 +471,20 @@ export const checkout: Scenario<Counter> = {
         return caller !== undefined;
       },
     }),
+    "the next in line gives up in the tick of its grant": command<Counter, { which: number; hops: boolean }>({
+      weight: 3,
+      fault: true,
+      draw: (draw) => ({ ...place(draw), hops: draw.chance(0.5) }),
+      run: (play, { which, hops }) => {
+        const [next] = play.callers.filter(({ waits }) => waits).sort((a, b) => b.priority - a.priority);
+        const holder = at(play.holders, which);
+        if (next?.abort === undefined || holder === undefined) return false;
+        holder.release();
+        if (hops) queueMicrotask(() => next.abort?.abort(new Error("gone")));
+        else next.abort?.abort(new Error("gone"));
+        return true;
+      },
+    }),
     "a resource dies": command<Counter, { which: number }>({
       weight: 4,
       fault: true,
@@ -483,7 +514,7 @@ export const checkout: Scenario<Counter> = {
       run: (play, { size }) => play.resize(size),
     }),
     recycle: command<Counter, { overMs: number }>({
-      weight: 1,
+      weight: 2,
       draw: (draw) => ({ overMs: draw.one(0, 100) }),
       run: (play, { overMs }) => play.control("recycle", () => play.pool.recycle({ overMs })),
     }),
@@ -498,7 +529,7 @@ export const checkout: Scenario<Counter> = {
       draw: (draw) => ({ level: draw.one(0, 1, 2, 3, 4, 5, 6, 7, 8), which: draw.below(64), ask: draw.chance(0.3) }),
       run: (play, { level, which, ask }) => play.kill(level, which, ask),
     }),
-    "the pool is killed": command<Counter>({ weight: 0.06, fault: true, run: (play) => play.kill(9, 0, false) }),
+    "the pool is killed": command<Counter>({ weight: 0.12, fault: true, run: (play) => play.kill(9, 0, false) }),
     close: command<Counter, { timeoutMs: number }>({
       weight: 0.15,
       draw: (draw) => ({ timeoutMs: draw.one(0, 100, 1_000) }),
@@ -512,14 +543,3 @@ export const checkout: Scenario<Counter> = {
     return play;
   },
 };
-
-function hookFaults(hook: "check" | "reset" | "close"): Record<string, number> {
-  return {
-    [`${hook} fails`]: 0.06,
-    [`${hook} throws`]: 0.03,
-    [`${hook} hangs`]: 0.05,
-    [`${hook} is slow`]: 0.12,
-    [`${hook} answers after its timeout`]: 0.04,
-    [`${hook} says no`]: hook === "close" ? 0 : 0.05,
-  };
-}
