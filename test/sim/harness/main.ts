@@ -130,6 +130,5 @@ async function work({ scenario, from, until, steps }: Task, at: Int32Array): Pro
 
 if (!isMainThread && workerData instanceof Int32Array) serve(workerData);
 else if (process.argv[1] === import.meta.filename) {
-  // oxlint-disable-next-line no-console -- a program
   process.exitCode = await main(process.argv.slice(2), console.log);
 }
