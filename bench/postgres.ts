@@ -10,7 +10,7 @@
  * each round; of all, the median over the rounds. Nearly all of a query is pg's client and the kernel, the same for
  * both: what the pools add is the difference, and it is small.
  *
- *     npm run bench:postgres            [--rounds 15] [--queries 5000] [--url postgres://…]
+ *     npm run bench:postgres            [--rounds 31] [--queries 2000] [--url postgres://…]
  */
 import { type ChildProcess, fork, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -50,8 +50,8 @@ async function lead(): Promise<void> {
   const flags = parseArgs({
     options: { rounds: { type: "string" }, queries: { type: "string" }, url: { type: "string" } },
   }).values;
-  const rounds = Number(flags.rounds ?? 15);
-  const queries = Number(flags.queries ?? 5_000);
+  const rounds = Number(flags.rounds ?? 31);
+  const queries = Number(flags.queries ?? 2_000);
   const url = flags.url ?? (await startServer());
   if (url === null) console.log("Without a Postgres there is nothing to measure. Install one, or give --url.");
   else await compare(url, rounds, queries);
@@ -111,7 +111,7 @@ async function measured(
   const order: Order = { do: "measure", text, callers, queries };
   for (const [way, each] of workers) {
     await ask(each, { do: "connect", way, url });
-    await ask(each, { ...order, queries: 4 * queries }); // Until V8 has compiled what it will.
+    await ask(each, { ...order, queries: 10 * queries }); // Until V8 has compiled what it will.
   }
   const seen = new Map<Way, Figures[]>(ways.map((way) => [way, []]));
   for (let round = 0; round < rounds; round++) {

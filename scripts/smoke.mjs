@@ -20,4 +20,9 @@ for (const subpath of subpaths) {
   }
 }
 
+// A subpath can be imported without its optional peer. Who uses it then is told what to install.
+const { Pool } = await import(`${name}/postgres`);
+const refusal = await new Pool().query("SELECT 1").catch((error) => error);
+if (refusal?.code !== "ERR_POSTGRES_DRIVER") throw new Error("no typed error where pg is missing", { cause: refusal });
+
 console.log(`${name} ${version} on Node ${process.versions.node}: ${subpaths.length} subpaths imported and required`);

@@ -196,8 +196,8 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     this.#endLease(unit, ok);
     unit.idleSince = now;
     unit.goodAt = now;
-    if (this.#options.connector.reset === undefined || !unit.registered) this.#free(unit, now);
-    else this.#reset(unit);
+    if (!unit.registered || this.#isFit(unit)) this.#free(unit, now);
+    else void this.#reset(unit);
     this.#rest();
   }
 
@@ -538,26 +538,29 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     this.#looked(unit, "checking", good);
   }
 
-  /** One that has nothing to wait for is over when the hook returns: no errand, and the next in line has it at once. */
-  #reset(unit: Unit<R>): void {
-    const { connector } = this.#options;
-    unit.at = "resetting";
-    let resetting: unknown;
+  /** Whether it needs no reset: then it costs no errand, and the next in line has it in the same step. */
+  #isFit(unit: Unit<R>): boolean {
+    const { connector, name } = this.#options;
+    if (connector.reset === undefined) return true;
+    if (connector.fit === undefined) return false;
     try {
-      resetting = this.#tree.inContext(() => connector.reset?.(unit.resource));
+      return connector.fit(unit.resource) === true;
     } catch (thrown) {
-      resetting = Promise.reject(thrown);
+      emit("callback.failed", { where: `${name}: fit`, error: asError(thrown) });
+      return false;
     }
-    if (isThenable(resetting)) void this.#awaitReset(unit, resetting);
-    else this.#looked(unit, "resetting", true);
   }
 
-  async #awaitReset(unit: Unit<R>, resetting: PromiseLike<unknown>): Promise<void> {
+  async #reset(unit: Unit<R>): Promise<void> {
+    const { connector, settings } = this.#options;
+    unit.at = "resetting";
     this.#resets++;
-    const errand = this.#errand(unit, "reset", this.#options.settings.resetTimeoutMs, true);
-    const good = await errand.run(async () => {
-      await resetting; // What it answers means nothing.
-    });
+    const errand = this.#errand(unit, "reset", settings.resetTimeoutMs, true);
+    const good = await errand.run(() =>
+      this.#tree.inContext(async () => {
+        await connector.reset?.(unit.resource); // What it answers means nothing.
+      }),
+    );
     this.#resets--;
     this.#looked(unit, "resetting", good);
     this.#rest();
@@ -723,11 +726,6 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     const { code } = (error ?? {}) as { code?: unknown };
     emit("pool.refused", { pool: this.#options.name, code: typeof code === "string" ? code : "ABORTED", waitedMs });
   }
-}
-
-/** Whether there is something to wait for. A hook may answer with a promise of another make. */
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as Partial<PromiseLike<unknown>> | null | undefined)?.then === "function";
 }
 
 /** When a resource was last in use, or found to be good. */

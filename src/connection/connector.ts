@@ -22,6 +22,8 @@ export interface Connector<R> {
   check?(resource: R, signal: AbortSignal): unknown;
   /** Makes a resource fit for the next caller, after a lease. */
   reset?(resource: R): void | Promise<void>;
+  /** Whether a resource that comes back needs no `reset`. Asked at each release, so it should only look. @default false */
+  fit?(resource: R): boolean;
   /** Requests a resource takes at once. @default Infinity */
   capacity?(resource: R): number;
   /** Whether what a work rejected with speaks against the resource. @default all but the caller's own abort */
@@ -67,7 +69,7 @@ export const endpointsCheck: Check = {
 export function checkConnector(where: string, connector: Connector<never>): void {
   type Known = Pick<
     Connector<never>,
-    "name" | "endpoints" | "open" | "close" | "check" | "reset" | "capacity" | "isFailure" | "isFatal"
+    "name" | "endpoints" | "open" | "close" | "check" | "reset" | "fit" | "capacity" | "isFailure" | "isFatal"
   >;
   checkFields<Known>(`${where}: connector`, connector, {
     name: required(text()),
@@ -76,6 +78,7 @@ export function checkConnector(where: string, connector: Connector<never>): void
     close: callback(),
     check: callback(),
     reset: callback(),
+    fit: callback(),
     capacity: callback(),
     isFailure: callback(),
     isFatal: callback(),

@@ -33,6 +33,8 @@ export class PoolMember<R> implements Member<R>, Marked {
   health: Health | undefined = undefined;
   /** Of what is in flight, what nobody waits for any more. */
   orphans = 0;
+  /** Of what is in flight, what has become of whose request has been told already. */
+  judged = 0;
   /** Requests that have left it. Whether it has changed tells that it is alive. */
   answered = 0;
   /** What `answered` was when the watch last looked; −1: nothing was in flight then. */

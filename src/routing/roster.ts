@@ -80,14 +80,14 @@ export class Roster<R> {
   /** Whether somebody may be chosen. */
   get hasRoom(): boolean {
     if (this.available.length > 0 || this.takeHeldBack() !== undefined) return true;
-    for (const member of this.#due) if (member.inFlight < member.capacity) return true;
+    for (const member of this.#due) if (this.#isDue(member)) return true;
     return false;
   }
 
   /** The member that is to be probed now, if there is one with room. It is taken for being probed. */
   takeProbe(now: number): PoolMember<R> | undefined {
     for (const member of this.#due) {
-      if (member.inFlight >= member.capacity) continue;
+      if (!this.#isDue(member)) continue;
       this.#due.delete(member);
       member.health?.probe(now);
       emit("member.probed", this.#named(member));
@@ -105,7 +105,7 @@ export class Roster<R> {
   takeHeldBack(): PoolMember<R> | undefined {
     let least: PoolMember<R> | undefined;
     for (const member of this.#ramping) {
-      if (this.#isOut(member) || member.inFlight >= member.capacity) continue;
+      if (!this.#isHeldBack(member)) continue;
       if (least === undefined || member.inFlight < least.inFlight) least = member;
     }
     return least;
@@ -134,7 +134,7 @@ export class Roster<R> {
   /** A request was sent to it. */
   took(member: PoolMember<R>): void {
     this.#inFlight++;
-    if (++member.inFlight >= member.limit) this.reconsider(member);
+    if (++member.inFlight >= member.limit && member.registered) this.#place(member);
   }
 
   /** A request has left it. Whoever waits is not served before `freed`: what became of the request is told in between. */
@@ -169,20 +169,17 @@ export class Roster<R> {
 
   /** The caller of what may be its probe has given up: nobody knows what became of it, so another one is sent. */
   forgotten(member: PoolMember<R>, startedAt: number): void {
-    if (!member.registered || member.health?.judgedBy(startedAt, true) === undefined) return;
-    member.health.at = "due";
-    this.#due.add(member);
+    const { health } = member;
+    if (member.registered && health?.judgedBy(startedAt, true) !== undefined) this.#become(member, health);
   }
 
-  /** Puts a member where it belongs, after anything that decides that has changed. */
+  /** Puts a member where it belongs, after anything that decides that has changed, and has those who wait served. */
   reconsider(member: PoolMember<R>): void {
     if (!member.registered) return;
-    member.limit = this.#limitOf(member);
-    if (member.inFlight >= member.limit) this.#takeOut(member);
-    else if (member.index < 0) {
-      member.index = this.available.push(member) - 1;
-      this.#owner.roomMade();
-    }
+    const stood = member.index >= 0;
+    this.#place(member);
+    // One that is held back, or due to be probed, has room for those who wait, too.
+    if (member.index >= 0 ? !stood : this.#isHeldBack(member) || this.#isDue(member)) this.#owner.roomMade();
   }
 
   /** A strategy may have sorted what it was shown, or taken some out. That must not harm us: all are put back. */
@@ -198,6 +195,23 @@ export class Roster<R> {
     this.#timer?.cancel();
     this.#timer = undefined;
     this.#due.clear();
+  }
+
+  /** Into those that may be chosen, or out of them. */
+  #place(member: PoolMember<R>): void {
+    member.limit = this.#limitOf(member);
+    if (member.inFlight >= member.limit) this.#takeOut(member);
+    else if (member.index < 0) member.index = this.available.push(member) - 1;
+  }
+
+  /** Whether only its youth speaks against it. */
+  #isHeldBack(member: PoolMember<R>): boolean {
+    return member.ramping && !this.#isOut(member) && member.inFlight < member.capacity;
+  }
+
+  /** Whether it can be probed. */
+  #isDue(member: PoolMember<R>): boolean {
+    return this.#due.has(member) && member.inFlight < member.capacity;
   }
 
   #limitOf(member: PoolMember<R>): number {

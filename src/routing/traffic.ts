@@ -274,11 +274,14 @@ export class Traffic<R> {
 
   /** What became of a request is known, though its member still works on it: the rest is `releaseJudged`. */
   judge(member: PoolMember<R>, startedAt: number, ok: boolean, error: unknown): void {
-    if (!member.lost) this.#judge(member, startedAt, ok, error);
+    if (member.lost) return;
+    member.judged++;
+    this.#judge(member, startedAt, ok, error);
   }
 
   releaseJudged(member: PoolMember<R>): void {
     if (member.lost) return;
+    member.judged--;
     member.answered++;
     this.roster.gave(member);
     this.#freed(member);
@@ -340,7 +343,7 @@ export class Traffic<R> {
     const now = this.runtime.now();
     if (member.inFlight > 0) this.roster.heard(member, Infinity, false, now);
     this.roster.lost(member);
-    for (let left = member.inFlight; left > 0; left--) this.#finished(member, now, now, false, error);
+    for (let left = member.inFlight - member.judged; left > 0; left--) this.#finished(member, now, now, false, error);
   }
 
   readCapacity(member: PoolMember<R>): void {

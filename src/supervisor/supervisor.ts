@@ -439,7 +439,7 @@ export class Supervisor extends Supervision {
         await member.start();
         member.restarting = false;
       } catch (error) {
-        for (const later of again.slice(at)) later.restarting = false;
+        for (const later of again.slice(at + 1)) later.restarting = false; // This one is: it will be tried again.
         return { failed: member, error: error as Error };
       }
     }

@@ -220,6 +220,9 @@ describe.each(["http/1.1", "h2"] as const)("over %s", (protocol) => {
         const heard = await ask(to, options, handler(shape));
         expect((heard.error() as { code?: string }).code, JSON.stringify(options)).toBe("UND_ERR_INVALID_ARG");
       }
+      const wrongLength = { method: "PUT", body: "abc", headers: { "content-length": "5" } };
+      const mistaken = await ask(to, wrongLength, handler(shape));
+      expect((mistaken.error() as { code?: string }).code).toBe("UND_ERR_REQ_CONTENT_LENGTH_MISMATCH");
       const expecting = await ask(to, { headers: { expect: "100-continue" } }, handler(shape));
       expect((expecting.error() as { code?: string }).code).toBe("UND_ERR_NOT_SUPPORTED");
       expect((await ask(to, {}, handler(shape))).calls.at(-1)).toBe("complete");

@@ -4,10 +4,29 @@
  * The sockets are real, the time is not: an origin grows old when the test says so.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { interceptors } from "undici";
 import { describe, expect, test } from "vitest";
 import type { HttpDispatcher } from "../../src/adapters/http/index.ts";
 import { type VirtualRuntime, virtualRuntime } from "../../src/sim/index.ts";
-import { ask, dispatcher, Gate, type Heard, handler, serve1, serve2, serve1Tls, turn, until } from "./http.ts";
+import {
+  ask,
+  dispatcher,
+  events,
+  Gate,
+  type Heard,
+  handler,
+  later,
+  serve1,
+  serve2,
+  serve1Tls,
+  turn,
+  until,
+} from "./http.ts";
 import { certificate } from "../servers/certificate.ts";
 
 async function anyOrigin(options = {}): Promise<{ to: HttpDispatcher; runtime: VirtualRuntime }> {
@@ -103,6 +122,58 @@ describe("an origin", () => {
     expect(sockets.size).toBe(3);
     gate.open();
     await Promise.all(all);
+  });
+
+  test("is asked by its address for the name it must prove, as undici's dns interceptor does", async () => {
+    const { port, sockets } = await serve1Tls((request, response) => response.end(request.headers.host));
+    const { to } = await anyOrigin({ connect: { ca: certificate } });
+    const named = to.compose(interceptors.dns({ affinity: 4 })) as unknown as HttpDispatcher;
+    const origin = `https://localhost:${port}`;
+    for (let n = 0; n < 2; n++) expect((await ask(named, { origin }, handler("new"))).body()).toBe(`localhost:${port}`);
+    expect(sockets.size).toBe(1);
+    const address = `https://127.0.0.1:${port}`;
+    expect([...to.pools().keys()]).toEqual([`${address} as ${origin}`]);
+    // Another name at the same address is another server, and must prove it.
+    const stranger = { origin: address, servername: "stranger.test" };
+    const failed = events("connection.openFailed");
+    const asked = handler("new");
+    to.dispatch({ path: "/", method: "GET", ...stranger } as never, asked as never);
+    await until(() => failed.length > 0);
+    expect(failed[0]?.error).toMatchObject({ code: "ERR_TLS_CERT_ALTNAME_INVALID" });
+    asked.abort();
+    // What has no TLS proves nothing: there the name is of no matter.
+    const { url } = await serve1((_, response) => response.end("plain"));
+    const plain = await ask(to, { origin: url, servername: "stranger.test" }, handler("new"));
+    expect([plain.body(), to.pools().has(url)]).toEqual(["plain", true]);
+  });
+
+  test("may be reached through a unix socket, whatever its name", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "poolwarden-"));
+    later(() => rm(folder, { recursive: true }));
+    const socketPath = join(folder, "http.sock");
+    const server = createServer((request, response) => response.end(request.headers.host));
+    server.listen(socketPath);
+    await once(server, "listening");
+    later(() => server.close());
+    for (const options of [{ connect: { socketPath } }, { client: { socketPath } }]) {
+      const { to } = await anyOrigin(options);
+      expect((await get(to, "http://api.test:81")).body()).toBe("api.test:81");
+      await to.close();
+    }
+  });
+
+  test("whose server cannot prove its name is told so, by way of the wait for it", async () => {
+    const { port } = await serve1Tls((_, response) => response.end());
+    const { to, runtime } = await anyOrigin({ connect: { ca: certificate } });
+    const failed = events("connection.openFailed");
+    const asked = get(to, `https://127.0.0.1:${port}`);
+    await until(() => failed.length > 0);
+    await runtime.advance(5_000);
+    expect((await asked).error()).toMatchObject({
+      code: "ERR_POOL_ACQUIRE_TIMEOUT",
+      phase: "open",
+      cause: { code: "ERR_TLS_CERT_ALTNAME_INVALID" },
+    });
   });
 
   test("shrinks to what it has needed of late, and goes when nobody has asked for it", async () => {

@@ -195,35 +195,53 @@ test(
 );
 
 test(
-  "a reset that has nothing to wait for is over at once: the next in line has the resource in the same step",
+  "a resource that is fit is not reset: the next in line has it in the same step",
   scene(async (s) => {
-    const reset: number[] = [];
-    const connector = { ...s.server.connector(), reset: ({ id }: { id: number }) => void reset.push(id) };
+    let fit = true;
+    const asked: number[] = [];
+    const hook = ({ id }: { id: number }): boolean => {
+      asked.push(id);
+      return fit;
+    };
+    const connector = { ...s.server.connector("reset"), fit: hook };
     await s.start({ max: 1, connector });
+    s.server.resetting = () => "never";
     const first = await s.hold();
     const next = s.acquire();
     await s.settle();
-    const { timers } = s.runtime;
     first.release();
-    expect([reset, s.pool.stats().waiting, s.pool.stats().inFlight]).toEqual([[1], 0, 1]);
-    expect(s.runtime.timers).toBeLessThanOrEqual(timers);
+    expect([asked, s.pool.stats().waiting, s.pool.stats().inFlight]).toEqual([[1], 0, 1]);
     await s.settle();
+    fit = false;
     next.release();
-    expect(s.pool.stats()).toMatchObject({ idle: 1, used: 0 });
-    s.check();
+    await s.settle();
+    expect([asked, s.pool.stats().idle]).toEqual([[1, 1], 0]);
+    await s.advance(5_000);
+    expect(s.pool.stats().totals).toMatchObject({ opened: 1, closed: 1 });
   }),
 );
 
-test(
-  "a resource that is lost while it is reset is not lent, though the reset is over at once",
+test.each<[string, () => unknown]>([
+  [
+    "throws",
+    () => {
+      throw new Error("no idea");
+    },
+  ],
+  ["says what is no answer", () => "yes"],
+])("a resource is reset when its fit %s", (how, fit) =>
   scene(async (s) => {
-    const connector = { ...s.server.connector(), reset: (resource: { lose(): void }) => resource.lose() };
+    const failed = s.events("callback.failed");
+    const connector = { ...s.server.connector("reset"), fit: fit as () => boolean };
     await s.start({ max: 1, connector });
-    const first = await s.hold();
-    const next = s.acquire();
-    first.release();
+    let resets = 0;
+    s.server.resetting = () => {
+      resets++;
+      return "ok";
+    };
+    (await s.hold()).release();
     await s.settle();
-    expect([next.outcome, next.resource.id]).toEqual(["ok", 2]);
-    s.check();
-  }),
+    expect([resets, s.pool.stats().idle]).toEqual([1, 1]);
+    expect(failed.map(({ where }) => where)).toEqual(how === "throws" ? ["scene: fit"] : []);
+  })(),
 );

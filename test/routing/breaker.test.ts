@@ -119,6 +119,44 @@ describe("a member", () => {
   );
 
   test(
+    "that is full when its time is over has whoever waits for its probe as soon as it has room",
+    scene(async (s) => {
+      const probed = s.events("member.probed");
+      s.server.capacity = 2;
+      await s.start({ size: 1, breaker: { panicBelow: 0 } });
+      const long = s.use();
+      await ejectSlot(s, 0);
+      long.resource.setCapacity(1);
+      const waits = s.use({ timeoutMs: 60_000 });
+      await s.advance(5_000);
+      expect([ejected(s), waits.started, probed.length]).toEqual([[], false, 0]);
+      long.end();
+      await s.settle();
+      expect([waits.started, probed.length]).toEqual([true, 1]);
+      s.check();
+    }),
+  );
+
+  test(
+    "whose probe was given up has the next in line for a probe, in that very step",
+    scene(async (s) => {
+      s.server.capacity = 2;
+      await s.start({ size: 1, breaker: { panicBelow: 0 } });
+      await ejectSlot(s, 0);
+      await s.advance(5_000);
+      const caller = new AbortController();
+      const probe = s.use({ signal: caller.signal });
+      const next = s.use({ timeoutMs: 60_000 });
+      await s.settle();
+      expect([probe.started, next.started]).toEqual([true, false]);
+      caller.abort(new Error("gave up"));
+      await s.settle();
+      expect([probe.outcome, next.started]).toEqual(["gave up", true]);
+      s.check();
+    }),
+  );
+
+  test(
     "is left alone twice as long each time its probe fails, up to a limit, and for the first time again once it was good",
     scene(async (s) => {
       const events = s.events("member.ejected");

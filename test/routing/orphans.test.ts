@@ -134,6 +134,24 @@ describe("an orphan", () => {
   );
 
   test(
+    "whose caller's time was over is not told to the strategy again when its resource is lost",
+    scene(async (s) => {
+      const heard: Outcome[] = [];
+      await s.start({ size: 1, backoff, strategy: watching(heard) });
+      const caller = new AbortController();
+      const late = s.use({ signal: caller.signal });
+      const other = s.use();
+      caller.abort(new DOMException("out of time", "TimeoutError"));
+      await s.settle();
+      expect([late.outcome, heard.length]).toEqual(["out of time", 1]);
+      late.resource.lose(new Error("reset"));
+      await s.advance(0);
+      expect([other.outcome, heard.length]).toEqual(["ERR_CONNECTION_LOST", 2]);
+      s.check();
+    }),
+  );
+
+  test(
     "holds a connection that leaves until it has ended",
     scene(async (s) => {
       const pool = await s.start({ size: 1, backoff });

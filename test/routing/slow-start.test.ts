@@ -1,7 +1,7 @@
 /** A member that joins late, or was restored, is not flooded: it may have a growing share of what the others have. */
 
 import { describe, expect, test } from "vitest";
-import { type Scene, scene } from "./scene.ts";
+import { type Scene, scene, type Work } from "./scene.ts";
 import { after } from "./server.ts";
 
 /** Keeps so many requests in flight on each member, and lets the pool grow old. */
@@ -55,6 +55,27 @@ describe("a member that comes back", () => {
       expect(works.every((work) => work.started)).toBe(true);
       s.check();
     }),
+  );
+
+  test.each([
+    ["one of its requests has ended", (work: Work) => work.end()],
+    ["its capacity grows", (work: Work) => work.resource.setCapacity(3)],
+  ])("has room for whoever waits as soon as %s, though it is held back", (_, make) =>
+    scene(async (s) => {
+      s.server.capacity = 2;
+      await s.start({ size: 2 });
+      await s.advance(20_000);
+      await loaded(s, 2);
+      s.registered.find(({ slot }) => slot === 0)?.lose();
+      await s.advance(0);
+      const [first, second, waits] = [s.use(), s.use(), s.use({ timeoutMs: 60_000 })];
+      await s.settle();
+      expect([first.resource.slot, second.resource.slot, waits.started]).toEqual([0, 0, false]);
+      make(first);
+      await s.settle();
+      expect(waits.started && waits.resource.slot).toBe(0);
+      s.check();
+    })(),
   );
 
   test(

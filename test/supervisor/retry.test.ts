@@ -34,6 +34,19 @@ describe("a restart that fails", () => {
   );
 
   test(
+    "is shown as restarting at every moment until the next try",
+    stage(async (s) => {
+      const supervisor = await s.supervise([s.worker("a", failing())], { maxRestarts: 1_000 });
+      s.crash("a");
+      for (let hop = 0; hop < 50; hop++) {
+        await Promise.resolve();
+        expect(standing(supervisor), `after ${hop} microtasks`).toEqual(["a restarting"]);
+      }
+      expect(s.starts("a")).toBe(2);
+    }),
+  );
+
+  test(
     "is tried again behind the requests that wait already",
     stage(async (s) => {
       const slow = s.worker("a", { attempt: (nth) => (nth === 2 ? "fail" : "up"), startMs: 10 });

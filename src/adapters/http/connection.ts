@@ -4,7 +4,9 @@
 
 import type { Attempt, Exchange } from "./exchange.ts";
 
+/** One of a dispatcher's connections, to look at: `dispatcher.pools()` shows them as the resources of its pools. */
 export interface HttpConnection {
+  /** What the server chose. */
   readonly protocol: "http/1.1" | "h2";
   /** The origin that it stands for. */
   readonly origin: string;

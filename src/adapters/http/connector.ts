@@ -97,7 +97,7 @@ function socketConnector(options: WireOptions, openTimeoutMs: number): buildConn
     autoSelectFamily === undefined
       ? {}
       : { autoSelectFamily, autoSelectFamilyAttemptTimeout: client.autoSelectFamilyAttemptTimeout };
-  const built = { ...families, ...connect, allowH2, maxCachedSessions, socketPath, timeout: connectTimeout };
+  const built = { ...families, maxCachedSessions, socketPath, timeout: connectTimeout, ...connect, allowH2 };
   const connector = buildConnector(built as buildConnector.BuildOptions);
   if ((connect as { servername?: string } | undefined)?.servername === undefined) return connector;
   return ({ servername: _ours, ...asked }, callback) => connector(asked, callback); // What the user says goes.

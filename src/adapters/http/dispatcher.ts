@@ -29,14 +29,23 @@ import { Origins } from "./origins.ts";
 import type { HttpRequest } from "./request.ts";
 import type { Routes } from "./routes.ts";
 
+/**
+ * A dispatcher for undici and for `fetch`, its own or Node's: `fetch(url, { dispatcher })`, `setGlobalDispatcher`,
+ * `compose`. A process: it can stand in a supervisor's tree, and `await using` closes it.
+ *
+ * A request's handler hears its start at once, then headers, body and end as undici's own dispatchers tell them, and of
+ * one end exactly. Requests start in the order in which they were dispatched, as room is found for them. Idle, it does
+ * not keep the program alive.
+ */
 export class HttpDispatcher extends Dispatcher implements HasProcess, AsyncDisposable {
   /** undici's `compose` puts a proxy before us, through which no private field can be reached: so all is in here. */
   private readonly desk: Desk;
 
   /**
    * Starts a dispatcher. With `endpoints` it resolves when the pool is up, connected or not: `ready()` waits for that.
+   * Without, connections are opened when the first request to an origin comes. Cheap: nothing is sent and nothing waits.
    *
-   * @throws {OptionError} before anything has started.
+   * @throws {OptionError} `ERR_OPTION`, before anything has started. Not to be retried.
    */
   static async start(options: HttpDispatcherOptions = {}): Promise<HttpDispatcher> {
     checkHttpOptions("HttpDispatcher.start", options);
@@ -45,7 +54,7 @@ export class HttpDispatcher extends Dispatcher implements HasProcess, AsyncDispo
     return new HttpDispatcher(new Desk(routes, { waitTimeoutMs, isFailure, key, crowded: false }));
   }
 
-  /** For the user's own supervisor. */
+  /** For the user's own supervisor: a child whose `id` is `options.name`, or `"http"`. */
   static childSpec(options: HttpDispatcherOptions = {}): ChildSpec {
     return { id: options.name ?? "http", type: "supervisor", start: () => HttpDispatcher.start(options) };
   }
@@ -78,29 +87,44 @@ export class HttpDispatcher extends Dispatcher implements HasProcess, AsyncDispo
     return Object.fromEntries([...this.desk.routes.pools].map(([origin, pool]) => [origin, pool.stats()]));
   }
 
-  /** With endpoints: resolves when connections are open, as `RoutingPool.ready`. Without: at once. */
+  /**
+   * With endpoints: resolves when `min` connections (1) are open, within `timeoutMs` (30_000). Without: at once.
+   *
+   * @throws {AcquireTimeoutError} `ERR_POOL_ACQUIRE_TIMEOUT`, with what the last attempt to connect failed of as its cause.
+   */
   ready(options?: ReadyOptions): Promise<void> {
     return this.desk.routes.ready(options);
   }
 
   /**
-   * Sends one request; the handler, of either shape, hears of its end exactly once. Undici's own errors come as they
-   * are. From the pool: {AcquireTimeoutError}, {QueueFullError}, {OpenFailedError}, {ClosedError}.
+   * Sends one request. Costs no promise of the caller's; `undici.request`, `stream`, `fetch` and the rest are made on it.
+   *
+   * What was certainly not sent goes to another connection, whatever it is. What may have been sent does so if its method
+   * is idempotent, or the options say `idempotent: true`, and its body can be had again: up to three tries in all, repeats
+   * within the budget of `retry`. Nothing is repeated once its response has begun. To give up, abort as with any
+   * dispatcher: at any point, and the reason comes back.
+   *
+   * The handler hears of failures with undici's own errors where undici has one: `UND_ERR_SOCKET` (lost, and not to be
+   * repeated: it may have been done), `UND_ERR_HEADERS_TIMEOUT`, `UND_ERR_BODY_TIMEOUT`, `UND_ERR_INVALID_ARG`; over
+   * HTTP/2 with Node's `ERR_HTTP2_…`; after `close` or `destroy` with `UND_ERR_CLOSED`, `UND_ERR_DESTROYED`. From the
+   * pool, none of which was sent and all of which may be tried again later: {AcquireTimeoutError} after `waitTimeoutMs`,
+   * {QueueFullError}, {ShedError}; with `waitTimeoutMs: 0`, {BusyError} and {NoMemberError} at once.
    *
    * @returns whether there was room for it. If not, it waits, and `"drain"` is emitted when nobody waits any more.
+   * @throws {errors.InvalidArgumentError} for a handler that could not be told of an error.
    */
   override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
     return this.desk.take(options, handler);
   }
 
-  /** Refuses new requests, lets those under way finish for up to 30 s, then closes. */
+  /** Refuses new requests, lets those under way and in line finish for up to 30 s, then closes. Each call: one promise. */
   override close(): Promise<void>;
   override close(callback: () => void): void;
   override close(callback?: () => void): Promise<void> | void {
     return told(this.desk.close(), callback);
   }
 
-  /** Ends it now: what is under way fails with `reason`. */
+  /** Ends it now: what is under way or waits fails with `reason`, by default `UND_ERR_DESTROYED`. */
   override destroy(): Promise<void>;
   override destroy(reason: Error | null): Promise<void>;
   override destroy(callback: () => void): void;

@@ -9,9 +9,10 @@
 import type { Endpoint, EndpointSource } from "../../connection/index.ts";
 import { OptionError } from "../../errors.ts";
 
-/** An endpoint, or only its address. */
+/** An endpoint, or only its address: `"http://10.0.0.1:8080"`, or `"10.0.0.1:8080"` for the protocol of `origin`, else HTTP. */
 export type HttpEndpoint = Endpoint | string;
 
+/** All endpoints: a fixed list, or full sets as they change. What stays keeps its connections; what is gone is drained. */
 export type HttpEndpointSource = readonly HttpEndpoint[] | AsyncIterable<readonly HttpEndpoint[]>;
 
 export interface Address {

@@ -268,8 +268,11 @@ export class Http2Attempt implements Attempt, Timed {
     const headers = requestHeaders(request, connection.scheme, connection.authority);
     const body = bodyOf(request.body);
     if (body?.type !== undefined) headers["content-type"] ??= body.type;
-    if (body?.length !== undefined) headers["content-length"] = String(body.length);
-    else if (body === undefined && expectsBody.has(request.method)) headers["content-length"] ??= "0";
+    if (body?.length !== undefined) {
+      const { "content-length": claimed = body.length } = headers;
+      if (Number(claimed) !== body.length) throw new errors.RequestContentLengthMismatchError();
+      headers["content-length"] = String(body.length);
+    } else if (body === undefined && expectsBody.has(request.method)) headers["content-length"] ??= "0";
     if (!this.#exchange.sending(this)) throw blameless;
     // Told nothing, Node ends these by itself; an option here costs it (20) as much as opening the stream.
     const asUsual = body === undefined && endsByItself.has(request.method);

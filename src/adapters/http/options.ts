@@ -15,6 +15,11 @@ import { addressOf, endpointSource, type HttpEndpointSource, originOf } from "./
 /** What is passed on to the pools as it is. */
 type PoolOptions = Omit<RoutingPoolOptions<HttpConnection>, "connector" | "size" | "endpoints">;
 
+/**
+ * All of them may be left out. Beside those here: how to speak (`connect`, `allowH2`, `useH2c`, `pipelining`,
+ * `maxConcurrentStreams`, `client`), and everything that a `RoutingPool` takes but its connector and size (`strategy`,
+ * `queue`, `retry`, `breaker`, `hedge`, `backoff` and so on), with the same defaults.
+ */
 export interface HttpDispatcherOptions extends WireOptions, PoolOptions {
   /** Addresses, `"http://10.0.0.1:8080"`, that all serve the same. Without them the dispatcher serves any origin. */
   readonly endpoints?: HttpEndpointSource;
@@ -25,7 +30,7 @@ export interface HttpDispatcherOptions extends WireOptions, PoolOptions {
   readonly origin?: string | URL;
   /** To each endpoint; without endpoints, at most to each origin. @default 10 */
   readonly connections?: number;
-  /** How long a request may wait for a connection with room, over all attempts. @default 5_000 */
+  /** How long a request may wait for a connection with room, in all its tries; 0: not at all. @default 5_000 */
   readonly waitTimeoutMs?: number;
   /** Without endpoints: an origin that nobody has asked for this long loses its connections. @default 4_000 */
   readonly idleTimeoutMs?: number;

@@ -67,9 +67,9 @@ export class Origins implements Routes {
   }
 
   route(exchange: Exchange): void {
-    const given = exchange.request.origin;
+    const { origin: given, servername } = exchange.request;
     // As `fetch` writes it, it is the key; otherwise we write it so.
-    const known = typeof given === "string" ? this.#pools.get(given) : undefined;
+    const known = typeof given === "string" && !servername ? this.#pools.get(given) : undefined;
     if (known !== undefined) {
       known.carry(exchange);
       return;
@@ -77,7 +77,11 @@ export class Origins implements Routes {
     const origin = originOf(given);
     if (origin === undefined) {
       exchange.fail(new errors.InvalidArgumentError("opts.origin must be a non-empty string or URL."));
-    } else (this.#pools.get(origin) ?? this.#open(origin)).carry(exchange);
+      return;
+    }
+    const served = servername ? named(origin, servername) : origin;
+    const key = served === origin ? origin : `${origin} as ${served}`;
+    (this.#pools.get(key) ?? this.#open(key, origin, served)).carry(exchange);
   }
 
   async ready(): Promise<void> {
@@ -94,11 +98,11 @@ export class Origins implements Routes {
     await this.#supervisor.stop();
   }
 
-  #open(origin: string): OriginPool {
+  #open(key: string, origin: string, served: string): OriginPool {
     const { wire, pool } = this.#options;
     const mayBeHttp2 = origin.startsWith("https:") ? wire.allowH2 : wire.useH2c;
-    const made = new OriginPool(origin, this.#connections, mayBeHttp2 ? undefined : (wire.pipelining ?? 1));
-    const connector = httpConnector(wire, undefined, pool.openTimeoutMs, pool.runtime);
+    const made = new OriginPool(key, this.#connections, mayBeHttp2 ? undefined : (wire.pipelining ?? 1));
+    const connector = httpConnector(wire, new URL(served), pool.openTimeoutMs, pool.runtime);
     const watched = {
       ...connector,
       capacity: (connection: HttpConnection): number => {
@@ -106,8 +110,8 @@ export class Origins implements Routes {
         return connection.capacity;
       },
     };
-    const name = pool.name === undefined ? origin : `${pool.name} ${origin}`;
-    this.#pools.set(origin, made);
+    const name = pool.name === undefined ? key : `${pool.name} ${key}`;
+    this.#pools.set(key, made);
     this.#sweep ??= this.#later();
     // The first to ask gives nothing of its own away to those who come after.
     this.#inContext(() => {
@@ -132,12 +136,19 @@ export class Origins implements Routes {
   }
 
   #forget(pool: OriginPool): void {
-    if (this.#pools.get(pool.origin) === pool) this.#pools.delete(pool.origin);
+    if (this.#pools.get(pool.key) === pool) this.#pools.delete(pool.key);
   }
 }
 
+/** The origin with the name that its server must prove to have. undici's `dns` interceptor asks so: by address, with a name. */
+function named(origin: string, servername: string): string {
+  const url = new URL(origin);
+  if (url.protocol === "https:") url.hostname = servername;
+  return url.origin;
+}
+
 class OriginPool {
-  readonly origin: string;
+  readonly key: string;
   pool: RoutingPool<HttpConnection> | undefined;
   readonly #connections: number;
   /** How many requests a connection takes, once that is known. */
@@ -153,8 +164,8 @@ class OriginPool {
     this.#underWay--;
   };
 
-  constructor(origin: string, connections: number, capacity: number | undefined) {
-    this.origin = origin;
+  constructor(key: string, connections: number, capacity: number | undefined) {
+    this.key = key;
     this.#connections = connections;
     this.#capacity = capacity;
   }
@@ -213,7 +224,7 @@ class OriginPool {
     let pool: RoutingPool<HttpConnection> | undefined;
     let size = 0;
     await supervisor.startChild({
-      id: this.origin,
+      id: this.key,
       type: "supervisor",
       restart: "temporary", // The next request starts another.
       start: async () => {
@@ -256,7 +267,7 @@ class OriginPool {
     this.#size = size;
     // One that is closing needs no other size.
     this.pool?.resize(size).catch((thrown: unknown) => {
-      emit("callback.failed", { where: `pool "${this.origin}": resize`, error: asError(thrown) });
+      emit("callback.failed", { where: `pool "${this.key}": resize`, error: asError(thrown) });
     });
   }
 }

@@ -31,6 +31,7 @@ export function postgresConnector({ endpoint, freshPassword, Client, host }: Con
     endpoints: [{ id: endpoint }],
     open: (context) => Session.open(Client, host, context),
     check: (session) => session.check(),
+    fit: (session) => session.fit,
     reset: (session) => session.reset(),
     close: (session) => session.close(),
     isFatal: (error) => {

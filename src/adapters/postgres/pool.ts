@@ -29,6 +29,7 @@ import type {
   WorkContext,
 } from "../../pool/index.ts";
 import type { Process } from "../../process/index.ts";
+import { newPromise, takeReject, takeResolve } from "../../runtime/index.ts";
 import type { ChildSpec } from "../../supervisor/index.ts";
 import { emit, type PoolStats } from "../../telemetry/index.ts";
 import { postgresConnector } from "./connector.ts";
@@ -389,13 +390,13 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
     return handle.client;
   }
 
-  /** One promise for the answer, whoever has to be waited for, and one for its stack. */
   #ask(config: unknown, values: unknown): Promise<unknown> {
-    const answer = new Promise((resolve, reject) => {
-      const lease = this.#checkout?.tryAcquire();
-      if (lease !== undefined) this.#send(lease, config, values, resolve, reject);
-      else this.#acquire().then((granted) => this.#send(granted, config, values, resolve, reject), reject);
-    });
+    const lease = this.#checkout?.tryAcquire();
+    const answer = newPromise<unknown>();
+    const resolve = takeResolve<unknown>();
+    const reject = takeReject();
+    if (lease !== undefined) this.#send(lease, config, values, resolve, reject);
+    else this.#acquire().then((granted) => this.#send(granted, config, values, resolve, reject), reject);
     return answer.catch(retrace);
   }
 
@@ -513,7 +514,7 @@ function whyEnded(lease: Lease<Session>, error: unknown): unknown {
   return code === "ERR_CONNECTION_LOST" ? error : signal.reason;
 }
 
-/** The stack of a driver's error ends in a socket; here, at the caller who awaits. */
+/** The stack of a driver's error ends in a socket. Made anew where a promise goes on, it leads to the caller who awaits. */
 function retrace(error: unknown): never {
   if (error instanceof Error && !(error instanceof PoolwardenError)) Error.captureStackTrace(error, retrace);
   throw error;

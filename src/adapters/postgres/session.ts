@@ -89,10 +89,20 @@ export class Session {
     if (this.#host.letsGo) this.client.unref?.();
   }
 
-  /** Makes it fit for the next. There is nothing to wait for when it is. */
-  reset(): void | Promise<void> {
-    if (this.#host.reset === undefined && this.client.readyForQuery === true && this.#status === "I") return undefined;
-    return this.#cleanUp();
+  /** Whether it is at rest, in no transaction, and nothing is to be cleared. */
+  get fit(): boolean {
+    return this.client.readyForQuery === true && this.#status === "I" && this.#host.reset === undefined;
+  }
+
+  /** Makes it fit for the next. */
+  async reset(): Promise<void> {
+    const { client } = this;
+    const { reset } = this.#host;
+    await this.#rested();
+    // A driver that does not tell is asked to roll back what may not be there: the server takes it as a mere warning.
+    if (this.#status !== "I") await client.query("ROLLBACK");
+    if (reset !== undefined) await client.query(reset);
+    if (this.#status === "T" || this.#status === "E") throw new Error("the transaction is still open after its reset");
   }
 
   /** Asks the server for a sign of life. */
@@ -136,16 +146,6 @@ export class Session {
     // Those who were told may have sent something. It is lent when that is done, so that its first holder need not wait.
     await this.#rested();
     if (this.#host.letsGo && !this.#held) client.unref?.();
-  }
-
-  async #cleanUp(): Promise<void> {
-    const { client } = this;
-    const { reset } = this.#host;
-    await this.#rested();
-    // A driver that does not tell is asked to roll back what may not be there: the server takes it as a mere warning.
-    if (this.#status !== "I") await client.query("ROLLBACK");
-    if (reset !== undefined) await client.query(reset);
-    if (this.#status === "T" || this.#status === "E") throw new Error("the transaction is still open after its reset");
   }
 
   get #status(): string | null | undefined {

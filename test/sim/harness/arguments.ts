@@ -1,0 +1,69 @@
+/**
+ * What `npm run sim` is asked for.
+ */
+
+import { parseArgs } from "node:util";
+import type { Scenario } from "./scenario.ts";
+
+export interface Asked {
+  /** These, instead of all. */
+  readonly scenarios: readonly Scenario[];
+  /** Only this seed; its trace is printed with `trace`. */
+  readonly seed: number | undefined;
+  /** So many seeds from 1, instead of each scenario's own number. */
+  readonly seeds: number | undefined;
+  /** So many commands a run, instead of each scenario's own number. */
+  readonly steps: number | undefined;
+  readonly trace: boolean;
+}
+
+/** Something that was asked for and is not to be had. Its message is for the person who asked. */
+export class Mistake extends Error {
+  override readonly name = "Mistake";
+}
+
+export const usage = `npm run sim -- [--scenario NAME] [--seed N [--trace]] [--seeds N] [--steps N]
+
+  --scenario NAME  only this one
+  --seed N         only this seed, a whole number from 0 to ${2 ** 32 - 1}
+  --trace          with --seed: print all that happened
+  --seeds N        so many seeds of each scenario, from 1
+  --steps N        so many commands in each run`;
+
+/** @throws {Mistake} */
+export function askedFor(argv: readonly string[], scenarios: readonly Scenario[]): Asked {
+  const { scenario, seed, seeds, steps, trace = false } = given(argv);
+  return {
+    scenarios: scenario === undefined ? scenarios : [named(scenario, scenarios)],
+    seed: numberOf("--seed", seed, 0),
+    seeds: numberOf("--seeds", seeds, 1),
+    steps: numberOf("--steps", steps, 1),
+    trace,
+  };
+}
+
+export function named(name: string, scenarios: readonly Scenario[]): Scenario {
+  const found = scenarios.find((scenario) => scenario.name === name);
+  if (found !== undefined) return found;
+  const known = scenarios.map((scenario) => `  ${scenario.name.padEnd(12)} ${scenario.about}`).join("\n");
+  throw new Mistake(`There is no scenario "${name}". These there are:\n${known}`);
+}
+
+type Given = { scenario?: string; seed?: string; seeds?: string; steps?: string; trace?: boolean };
+
+function given(argv: readonly string[]): Given {
+  const text = { type: "string" } as const;
+  const options = { scenario: text, seed: text, seeds: text, steps: text, trace: { type: "boolean" } } as const;
+  try {
+    return parseArgs({ args: [...argv], options }).values;
+  } catch (error) {
+    throw new Mistake(`${(error as Error).message}\n\n${usage}`);
+  }
+}
+
+function numberOf(option: string, text: string | undefined, least: number): number | undefined {
+  if (text === undefined) return undefined;
+  const number = Number(text);
+  if (/^\d+$/.test(text) && number >= least && number < 2 ** 32) return number;
+  throw new Mistake(`${option} must be a whole number from ${least} to ${2 ** 32 - 1}, and "${text}" is none.`);
+}

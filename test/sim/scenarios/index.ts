@@ -1,0 +1,18 @@
+/**
+ * All scenarios. One that is not listed here is not run.
+ */
+
+import type { Scenario } from "../harness/scenario.ts";
+import { checkout } from "./checkout.ts";
+import { connection } from "./connection.ts";
+import { registry } from "./registry.ts";
+import { routing } from "./routing.ts";
+import { supervisor } from "./supervisor.ts";
+
+export const scenarios: readonly Scenario[] = [
+  registry,
+  supervisor,
+  connection,
+  checkout,
+  routing,
+] as unknown as readonly Scenario[];
