@@ -197,6 +197,14 @@ const rows: Row[] = [
     fields: { cause },
     remedy: "See the cause.",
   })),
+  ...(["DRIVER", "NOT_STARTED", "ROLLED_BACK"] as const).map((what) => ({
+    made: new errors.PostgresError(`ERR_POSTGRES_${what}`, "it failed. See the cause.", { cause }),
+    name: "PostgresError",
+    code: `ERR_POSTGRES_${what}`,
+    retryable: false,
+    fields: { cause },
+    remedy: "See the cause.",
+  })),
   {
     made: new errors.ProcessError("ERR_PROCESS_EXITED", "it exited. Start it again.", cause),
     name: "ProcessError",

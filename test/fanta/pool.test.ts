@@ -6,7 +6,7 @@
 import { getEventListeners } from "node:events";
 import { afterEach, describe, expect, test } from "vitest";
 import { FantaPool, type FantaPoolOptions, FantaServer, type FantaServerOptions, json } from "../../src/fanta/index.ts";
-import { Supervisor } from "../../src/index.ts";
+import { roundRobin, Supervisor } from "../../src/index.ts";
 
 const open: AsyncDisposable[] = [];
 
@@ -75,6 +75,34 @@ describe("a request", () => {
       message: expect.stringContaining("no such thing"),
     });
     expect(pool.stats().totals).toMatchObject({ succeeded: 0, failed: 1, retried: 0 });
+  });
+
+  test("with an option that is none is refused by name, and never sent", async () => {
+    const pool = await poolOf({ port: (await serve((text) => text)).port, size: 1 });
+    await expect(pool.request("x", { timeoutMs: -1 })).rejects.toMatchObject({
+      code: "ERR_OPTION",
+      option: "FantaPool.request: timeoutMs",
+    });
+    expect(pool.stats().totals.acquired).toBe(0);
+  });
+
+  test("that may be done twice is asked of another member, too, when its answer takes long; the first answer counts", async () => {
+    let holds = false;
+    const { handler, asked, release } = held();
+    const quick = await serve((text) => text);
+    const slow = await serve((text) => (holds ? handler(text) : text), 0);
+    const endpoints = [quick, slow].map(({ port }) => ({ id: `127.0.0.1:${port}` }));
+    const hedge = { minSamples: 20, minMs: 0 };
+    const pool = await poolOf({ endpoints, size: 1, strategy: roundRobin(), hedge });
+    await pool.ready({ min: 2 });
+    for (let n = 0; n < 40; n++) expect(await pool.request(`n ${n}`, { idempotent: true })).toBe(`n ${n}`);
+    holds = true;
+    const answers = [pool.request("one", { idempotent: true }), pool.request("two", { idempotent: true })];
+    await asked;
+    expect(await Promise.all(answers)).toEqual(["one", "two"]);
+    release();
+    await until(() => pool.stats().inFlight === 0);
+    expect(pool.stats().totals).toMatchObject({ succeeded: 42, failed: 0, lost: 0 });
   });
 
   test("may be anything that its codec takes", async () => {

@@ -63,6 +63,11 @@ class Server {
   #child: ChildProcess | undefined;
   port = 0;
 
+  constructor() {
+    // However the soak ends, its server does not outlive it.
+    process.once("exit", () => this.#child?.kill("SIGKILL"));
+  }
+
   async start(): Promise<void> {
     const main = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
     this.#child = spawn(process.execPath, [main, "fanta", "serve", "--port", String(this.port)], {
