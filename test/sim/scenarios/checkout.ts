@@ -87,8 +87,8 @@ class Counter implements Play {
       order: draw.one("lifo", "fifo"),
       queue: { limit: draw.one(3, 8, 1_000), shed: draw.chance(0.2) },
       idleTimeoutMs: draw.one(50, 400, 600_000),
-      maxLifetimeMs: draw.one(150, 1_000, Infinity),
-      maxUses: draw.one(1, 3, 1_000),
+      maxLifetimeMs: draw.one(150, 1_000, Infinity, Infinity),
+      maxUses: draw.one(1, 3, 1_000, 1_000, 1_000),
       leaseTimeoutMs: draw.one(60, 500, Infinity),
       leakReportMs: draw.one(40, Infinity, Infinity),
       checkAfterIdleMs: checks ? draw.one(0, 20, Infinity) : Infinity,
@@ -472,7 +472,7 @@ export const checkout: Scenario<Counter> = {
       },
     }),
     "the next in line gives up in the tick of its grant": command<Counter, { which: number; hops: boolean }>({
-      weight: 3,
+      weight: 8,
       fault: true,
       draw: (draw) => ({ ...place(draw), hops: draw.chance(0.5) }),
       run: (play, { which, hops }) => {
