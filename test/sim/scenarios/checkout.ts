@@ -56,6 +56,7 @@ class Counter implements Play {
   readonly over: Holder[] = [];
   /** How many had asked when we last looked. */
   #looked = 0;
+  #begun = false;
   #closing = false;
   #unsettled = 0;
   #min = 0;
@@ -105,6 +106,7 @@ class Counter implements Play {
     server.closeTimeoutMs = 60;
     this.#min = min;
     this.pool = await CheckoutPool.start(options);
+    this.#begun = true;
   }
 
   acquire(asking: Asking): void {
@@ -354,7 +356,9 @@ class Counter implements Play {
   }
 
   #opening(): Gate<Opening> {
-    return this.world.strikes("open gives what is there") ? "same" : openingOf(this.world, 80);
+    const { present } = this.server;
+    const again = this.#begun && present !== undefined && this.registered.includes(present);
+    return again && this.world.strikes("open gives what is there") ? "same" : openingOf(this.world, 80);
   }
 
   #hook(hook: "check" | "reset" | "close"): Gate<Manner> {
