@@ -156,6 +156,13 @@ export class Server {
     return there.length + [...this.#opens].filter(({ aborted }) => !aborted).length;
   }
 
+  /** What the manner `same` hands out. Not one that nobody has heard of yet, and nobody will: after its end it would be new. */
+  get present(): Resource | undefined {
+    return this.resources.find(({ closed, closings, context: { signal } }) => {
+      return !closed && (closings.length > 0 || !signal.aborted);
+    });
+  }
+
   /** Late resources that are being closed: each has a timer of the pool's, though the pool may have ended. */
   get closingLate(): number {
     const now = this.runtime.now();
@@ -204,9 +211,7 @@ export class Server {
 
   #opened(manner: Opening, context: OpenContext): Promise<Resource> | Resource {
     if (manner === "same") {
-      // Not one that nobody has heard of yet and nobody will: handed out after its end, it would be a new one.
-      const known = ({ closings, context: { signal } }: Resource): boolean => closings.length > 0 || !signal.aborted;
-      const had = this.resources.find((resource) => !resource.closed && known(resource));
+      const had = this.present;
       if (had !== undefined) return had;
     }
     if (manner === "throws" || manner === "rejects") throw new Refused("ECONNREFUSED");

@@ -56,6 +56,7 @@ class Counter implements Play {
   readonly over: Holder[] = [];
   /** How many had asked when we last looked. */
   #looked = 0;
+  #begun = false;
   #closing = false;
   #unsettled = 0;
   #min = 0;
@@ -87,8 +88,8 @@ class Counter implements Play {
       order: draw.one("lifo", "fifo"),
       queue: { limit: draw.one(3, 8, 1_000), shed: draw.chance(0.2) },
       idleTimeoutMs: draw.one(50, 400, 600_000),
-      maxLifetimeMs: draw.one(150, 1_000, Infinity),
-      maxUses: draw.one(1, 3, 1_000),
+      maxLifetimeMs: draw.one(150, 1_000, Infinity, Infinity),
+      maxUses: draw.one(1, 3, 1_000, 1_000, 1_000),
       leaseTimeoutMs: draw.one(60, 500, Infinity),
       leakReportMs: draw.one(40, Infinity, Infinity),
       checkAfterIdleMs: checks ? draw.one(0, 20, Infinity) : Infinity,
@@ -105,6 +106,7 @@ class Counter implements Play {
     server.closeTimeoutMs = 60;
     this.#min = min;
     this.pool = await CheckoutPool.start(options);
+    this.#begun = true;
   }
 
   acquire(asking: Asking): void {
@@ -354,7 +356,9 @@ class Counter implements Play {
   }
 
   #opening(): Gate<Opening> {
-    return this.world.strikes("open gives what is there") ? "same" : openingOf(this.world, 80);
+    const { present } = this.server;
+    const again = this.#begun && present !== undefined && this.registered.includes(present);
+    return again && this.world.strikes("open gives what is there") ? "same" : openingOf(this.world, 80);
   }
 
   #hook(hook: "check" | "reset" | "close"): Gate<Manner> {
@@ -472,7 +476,7 @@ export const checkout: Scenario<Counter> = {
       },
     }),
     "the next in line gives up in the tick of its grant": command<Counter, { which: number; hops: boolean }>({
-      weight: 3,
+      weight: 8,
       fault: true,
       draw: (draw) => ({ ...place(draw), hops: draw.chance(0.5) }),
       run: (play, { which, hops }) => {
