@@ -25,6 +25,8 @@ export interface WatchOptions<R> {
   readonly checkTimeoutMs: number;
   /** Checks run in the context of the pool, as all that concerns a resource does. */
   readonly members: () => readonly PoolMember<R>[];
+  /** Whether somebody waits, in line or for an answer: then something may be in flight at any moment. */
+  readonly awaited: () => boolean;
   readonly inContext: <T>(act: () => T) => T;
   /** It gave no sign of life. */
   readonly dead: (member: PoolMember<R>, error: Error) => void;
@@ -40,7 +42,7 @@ export class Watch<R> {
     this.#options = options;
   }
 
-  /** Something is in flight. */
+  /** Something may be in flight from now on. */
   begin(): void {
     const { connector, runtime, stallMs } = this.#options;
     if (this.#timer !== undefined || this.#closed || connector.check === undefined || stallMs === Infinity) return;
@@ -55,7 +57,7 @@ export class Watch<R> {
 
   #look(): void {
     this.#timer = undefined;
-    let busy = false;
+    let busy = this.#options.awaited();
     for (const member of this.#options.members()) {
       if (member.inFlight === 0) {
         member.seenAnswered = -1;

@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { roundRobin } from "../../src/index.ts";
 import { type Scene, scene } from "./scene.ts";
-import type { Resource } from "./server.ts";
+import { after, type Resource } from "./server.ts";
 
 type Check = (resource: Resource, signal: AbortSignal) => unknown;
 
@@ -41,6 +41,22 @@ describe("a member with requests that answers none of them for a whole interval"
       }),
     );
   }
+
+  test(
+    "is replaced though its request had waited in line for longer than that, with nothing in flight",
+    scene(async (s) => {
+      const replaced = s.events("member.replaced");
+      s.server.next(after(15_000, "ok"));
+      const connector = { ...s.server.connector, check: () => false };
+      await s.start({ size: 1, openTimeoutMs: 60_000, connector });
+      const work = s.use({ timeoutMs: 60_000 });
+      await s.advance(15_000);
+      expect([work.started, replaced.length]).toEqual([true, 0]);
+      await s.advance(20_000);
+      expect([work.outcome, replaced.length]).toEqual(["ERR_CONNECTION_LOST", 1]);
+      s.check();
+    }),
+  );
 
   test(
     "stays when it gives a sign of life: its request is slow, and its caller's business",
