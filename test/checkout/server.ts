@@ -57,6 +57,8 @@ export class Resource {
   holders = 0;
   checks = 0;
   resets = 0;
+  /** A check or a reset of it has gone wrong. */
+  bad = false;
   /** The hook that is at work on it. */
   hook: string | undefined;
   closingSince: number | undefined;
@@ -168,6 +170,7 @@ export class Server {
     if (resource.hook !== undefined)
       this.violations.push(`resource ${resource.id} was lent during its ${resource.hook}`);
     if (resource.closings.length > 0) this.violations.push(`resource ${resource.id} was lent when it was closed`);
+    if (resource.bad) this.violations.push(`resource ${resource.id} was lent when it was no good`);
   }
 
   letGo(resource: Resource): void {
@@ -223,6 +226,7 @@ export class Server {
     resource.hook = hook;
     const act = (manner: Manner): unknown => {
       resource.hook = undefined;
+      resource.bad = manner === "throws" || manner === "rejects" || (hook === "check" && manner === "no");
       if (manner === "never") return new Promise(() => undefined);
       if (manner === "throws") throw new Refused("EHOOK");
       if (manner === "rejects") return Promise.reject(new Refused("EHOOK"));

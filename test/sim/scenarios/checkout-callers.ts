@@ -19,9 +19,12 @@ abstract class Caller {
   readonly abort: AbortController | undefined;
   /** Whether the model has seen it served. */
   seen = false;
+  /** How long it is ready to wait. */
+  readonly until: number;
   protected readonly server: Server;
 
-  constructor(server: Server, { priority, abortable }: Asking) {
+  constructor(server: Server, { priority, abortable, timeoutMs }: Asking, now: number) {
+    this.until = now + timeoutMs;
     this.server = server;
     this.priority = priority;
     this.abort = abortable ? new AbortController() : undefined;

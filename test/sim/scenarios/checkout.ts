@@ -91,7 +91,7 @@ class Counter implements Play {
   }
 
   acquire(asking: Asking): void {
-    const holder = new Holder(this.server, asking);
+    const holder = new Holder(this.server, asking, this.world.runtime.now());
     this.callers.push(holder);
     this.#as(holder, () => {
       holder.call = this.world.follow("acquire", this.pool.acquire(holder.options(asking)), ({ value }) => {
@@ -104,14 +104,14 @@ class Counter implements Play {
   tryAcquire(): void {
     const lease = this.pool.tryAcquire();
     if (lease === undefined) return;
-    const holder = new Holder(this.server, { timeoutMs: 0, priority: 0, abortable: false });
+    const holder = new Holder(this.server, { timeoutMs: 0, priority: 0, abortable: false }, this.world.runtime.now());
     holder.got(lease);
     holder.seen = true;
     this.callers.push(holder);
   }
 
   use(asking: Asking, begins: Beginning): Worker {
-    const worker = new Worker(this.server, asking);
+    const worker = new Worker(this.server, asking, this.world.runtime.now());
     this.callers.push(worker);
     this.#as(worker, () => {
       const inside = { timeoutMs: 50, priority: 0, abortable: false };
@@ -207,6 +207,8 @@ class Counter implements Play {
     if (!settled) return;
     this.#looksAtLine();
     if (pool.process.alive) this.#holdsNow();
+    const deaf = this.callers.find(({ pending, abort }) => pending && abort?.signal.aborted);
+    world.must("settles", deaf === undefined, () => `${deaf?.call?.what} has given up, and is not told`);
     this.#tidy();
   }
 
@@ -218,6 +220,8 @@ class Counter implements Play {
       for (const worker of this.workers) worker.end();
       await runtime.advance(400);
       this.check(true);
+      const late = this.callers.find(({ waits, until }) => waits && until < runtime.now());
+      world.must("settles", late === undefined, () => `${late?.call?.what} waits for longer than it wants to`);
     }
     const waits = this.callers.filter(({ pending }) => pending).length;
     world.must("settles", waits === 0, () => `${waits} callers wait still`);
@@ -246,6 +250,9 @@ class Counter implements Play {
     if (way === 0) pool.process.kill();
     else if (way === 1) await world.until("close", pool.close({ timeoutMs: world.setUp.one(0, 100, 10_000) }));
     await world.until("destroy", pool.destroy());
+    await world.runtime.settle();
+    const timers = world.timers(server.timers + server.closingLate);
+    world.must("lets-go", timers === 0, () => `the pool is destroyed, and has ${timers} timers`);
     await world.runtime.advance(200_000); // What was being opened comes now, or never.
     const { totals: _, name: __, kind: ___, ...gauges } = pool.stats();
     const left = Object.entries(gauges).filter(([, gauge]) => gauge !== 0);
@@ -375,7 +382,7 @@ function child(tree: ProcessTree, id: string): ProcessTree | undefined {
 const asking = (draw: Draw): Asking => ({
   timeoutMs: draw.one(0, 30, 100, 2_000, 5_000),
   priority: draw.one(0, 0, 0, 1, -1),
-  abortable: draw.chance(0.4),
+  abortable: draw.chance(0.6),
 });
 const place = (draw: Draw): { which: number } => ({ which: draw.below(64) });
 
@@ -454,6 +461,20 @@ export const checkout: Scenario<Counter> = {
         return caller !== undefined;
       },
     }),
+    "the next in line gives up in the tick of its grant": command<Counter, { which: number; hops: boolean }>({
+      weight: 3,
+      fault: true,
+      draw: (draw) => ({ ...place(draw), hops: draw.chance(0.5) }),
+      run: (play, { which, hops }) => {
+        const [next] = play.callers.filter(({ waits }) => waits).sort((a, b) => b.priority - a.priority);
+        const holder = at(play.holders, which);
+        if (next?.abort === undefined || holder === undefined) return false;
+        holder.release();
+        if (hops) queueMicrotask(() => next.abort?.abort(new Error("gone")));
+        else next.abort?.abort(new Error("gone"));
+        return true;
+      },
+    }),
     "a resource dies": command<Counter, { which: number }>({
       weight: 4,
       fault: true,
@@ -483,7 +504,7 @@ export const checkout: Scenario<Counter> = {
       run: (play, { size }) => play.resize(size),
     }),
     recycle: command<Counter, { overMs: number }>({
-      weight: 1,
+      weight: 2,
       draw: (draw) => ({ overMs: draw.one(0, 100) }),
       run: (play, { overMs }) => play.control("recycle", () => play.pool.recycle({ overMs })),
     }),

@@ -37,7 +37,7 @@ class Berth implements Play {
   needed = true;
   readonly #totals = { opened: 0, openFailed: 0, lost: 0, closed: 0 };
   readonly #told = { opened: 0, openFailed: 0, lost: 0, closed: 0 };
-  /** When it was opened, and nothing has happened since that excuses haste. */
+  /** When this process, which nobody has killed, has tried to open it. */
   #opens: number[] = [];
   #drainingSince: number | undefined;
   #cleaning = 0;
@@ -119,7 +119,7 @@ class Berth implements Play {
     return this.connection?.member;
   }
 
-  check(): void {
+  check(settled = false): void {
     const { world, server, connection } = this;
     world.must("one-holder", server.violations.length === 0, () => server.violations.join("; "));
     const twice = server.resources.find(({ closings }) => closings.length > 1);
@@ -130,6 +130,9 @@ class Berth implements Play {
     const able = connection?.process.alive === true && connection.state === "ready";
     const shown = registered.length === (able ? 1 : 0) && (!able || registered[0] === connection.member);
     world.must("registered-iff-able", shown, () => `${registered.length} registered, and it is ${connection?.state}`);
+    // One that is connected waits for nothing; closings that go on have a timer each.
+    const timers = settled && able ? world.timers(server.timers + this.#cleaning) : 0;
+    world.must("lets-go", timers <= 0, () => `it is connected, and has ${timers} timers`);
     const entered = this.#members.filter(({ over }) => !over).length;
     world.must("in-flight-is-real", entered <= 1, () => `${entered} members were entered, and not told of`);
   }
@@ -157,6 +160,10 @@ class Berth implements Play {
     const { world, server, connection } = this;
     while ((this.member?.inFlight ?? 0) > 0) this.answer();
     if (connection !== undefined) await world.until("stop", connection.process.stop());
+    await world.runtime.settle();
+    // Those of closings that go on, which nobody waits for.
+    const timers = world.timers(server.timers + this.#cleaning);
+    world.must("lets-go", timers <= 0, () => `it has ended, and has ${timers} timers`);
     await world.runtime.advance(10_000);
     this.check();
     const open = server.resources.find(({ closings }) => closings.length !== 1);
@@ -225,10 +232,8 @@ class Berth implements Play {
       count: (what) => this.#totals[what]++,
       cleaning: (done) => {
         this.#cleaning++;
-        if (this.place.closing !== undefined) this.#opens = [];
         void done.then(() => {
           this.#cleaning--;
-          this.#opens = [];
         });
       },
     };
@@ -244,15 +249,18 @@ class Berth implements Play {
 
   /** A server that is down is not hammered: of three attempts the last comes not before `minMs` after the first. */
   #paced(): void {
-    const now = this.world.runtime.now();
-    this.#opens.push(now);
+    // It may have waited since for the closing of its predecessor.
+    const { attemptedAt } = this.place.memory;
+    this.#opens.push(attemptedAt);
     const before = this.#opens.at(-3);
-    const paced = before === undefined || now - before >= minMs - 1e-6;
-    this.world.must("at-rest", paced, () => `opened three times in ${now - (before ?? 0)} ms`);
+    const paced = before === undefined || attemptedAt - before >= minMs - 1e-6;
+    this.world.must("at-rest", paced, () => `opened three times in ${attemptedAt - (before ?? 0)} ms`);
   }
 
   /** Whoever asks it to go lets it finish, for as long as is allowed. */
   #maybeClosed(resource: Resource): void {
+    const broken = resource.closings.at(-1) instanceof Error && !resource.lost && !resource.leaving;
+    this.world.must("registered-iff-able", !broken, () => `resource ${resource.id} was closed as lost, and was not`);
     const member = this.#members.find((each) => each.resource === resource);
     const alive = this.connection?.process.alive === true;
     if (member === undefined || member.over || member.inFlight === 0 || resource.lost || !alive) return;
@@ -350,7 +358,7 @@ export const connection: Scenario<Berth> = {
       },
     }),
     "an old resource speaks again": command<Berth, { which: number }>({
-      weight: 3,
+      weight: 5,
       fault: true,
       draw: which,
       run: (play, args) => {
