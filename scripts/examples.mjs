@@ -1,4 +1,4 @@
-// Runs every examples/*.ts, and every TypeScript block of README.md, against the built package: one line each with its time.
+// Runs every examples/*.ts, and every TypeScript block of the pages below, against the built package: one line each with its time.
 // An example that fails shows all it printed; so does one that is still running after a minute, since a reader would not wait.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -10,17 +10,20 @@ const folder = join(root, "examples");
 const examples = existsSync(folder) ? readdirSync(folder).filter((file) => file.endsWith(".ts")) : [];
 const programs = examples.sort().map((file) => join("examples", file));
 
-// What the README shows must run as it stands there. Inside the package, so that it finds the package by its name.
-const shown = [...readFileSync(join(root, "README.md"), "utf8").matchAll(/^```ts\n(.*?)^```$/gms)];
-mkdirSync(join(root, ".cache/readme"), { recursive: true });
-for (const [at, [, code]] of shown.entries()) {
-  const file = join(".cache/readme", `block-${at + 1}.ts`);
-  writeFileSync(join(root, file), code);
-  programs.push(file);
-}
-if (shown.length === 0) {
-  console.error("examples: README.md shows no TypeScript, so nothing of it was shown to work");
-  process.exit(1);
+// What these pages show must run as it stands there. Inside the package, so that it finds the package by its name.
+const pages = ["README.md", "docs/guide/testing.md"];
+mkdirSync(join(root, ".cache/shown"), { recursive: true });
+for (const page of pages) {
+  const shown = [...readFileSync(join(root, page), "utf8").matchAll(/^```ts\n(.*?)^```$/gms)];
+  for (const [at, [, code]] of shown.entries()) {
+    const file = join(".cache/shown", `${page.replaceAll("/", "-")}-block-${at + 1}.ts`);
+    writeFileSync(join(root, file), code);
+    programs.push(file);
+  }
+  if (shown.length === 0) {
+    console.error(`examples: ${page} shows no TypeScript, so nothing of it was shown to work`);
+    process.exit(1);
+  }
 }
 
 const longestMs = 60_000;

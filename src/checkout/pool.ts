@@ -225,16 +225,22 @@ export class CheckoutPool<R> implements Pool<R> {
     const lending = this.#lending;
     if (lending.phase !== "open") throw lending.closedError();
     const { overMs = 0 } = options;
-    const old = [...this.#tree.places].filter((place) => !place.leaving);
+    const { places } = this.#tree;
+    const old = [...places]
+      .filter((place) => !place.leaving)
+      .map((place) => ({ place, unit: place.connection?.member }));
     const now = this.#runtime.now();
-    for (const [at, place] of old.entries()) {
+    for (const [at, { place }] of old.entries()) {
       // The first goes now, the last when the time is over.
       lending.retire(place, now + (overMs * at) / Math.max(old.length - 1, 1));
     }
+    // One that was lost, or killed, meanwhile has its successor in the same place: that one may stay.
+    const isNew = ({ place, unit }: (typeof old)[number]): boolean =>
+      !places.has(place) || (!place.leaving && place.connection?.member !== unit);
     // What is idle goes by a timer that lets the program end; somebody waits for this one.
     const awake = this.#runtime.setTimer(() => undefined, overMs, { keepAlive: true });
     try {
-      await this.#conditions.until(() => old.every((place) => !this.#tree.places.has(place)));
+      await this.#conditions.until(() => old.every(isNew));
     } finally {
       awake.cancel();
     }

@@ -99,8 +99,9 @@ export class Idle<R> {
     this.#size++;
   }
 
-  /** Takes one out that is idle. */
+  /** Takes one out that is idle, and then is nothing yet: to be taken once more would take others along. */
   take(unit: Unit<R>): void {
+    unit.at = "new";
     if (unit.before === undefined) this.#oldest = unit.after;
     else unit.before.after = unit.after;
     if (unit.after === undefined) this.#newest = unit.before;

@@ -167,6 +167,29 @@ test(
 
 describe("checkAfterIdleMs", () => {
   test(
+    "closes those that have become too old while one was checked, and forgets none of them",
+    scene(async (s) => {
+      await s.start({ hooks: ["check"], max: 3, checkAfterIdleMs: 10, maxLifetimeMs: 1_000, lifetimeJitter: 0 });
+      await idle(s, 3);
+      await s.advance(20);
+      s.server.checking = () => ({ ms: 4_000 });
+      s.server.always({ ms: 30 });
+      const waits = s.acquire();
+      await s.settle();
+      s.runtime.stall(1_000); // All are too old, and no timer has run that would know.
+      s.server.resources.find(({ hook }) => hook === "check")?.lose();
+      await s.settle();
+      expect(s.server.resources.map(({ closings }) => closings.length)).toEqual([1, 1, 1]);
+      s.server.checking = () => "ok";
+      await s.advance(30);
+      expect([waits.outcome, waits.resource.id]).toEqual(["ok", 4]);
+      expect(s.pool.stats()).toMatchObject({ size: 1, idle: 0, used: 1 });
+      s.check();
+      waits.release();
+    }),
+  );
+
+  test(
     "has a resource checked that was idle for as long, and no other",
     scene(async (s) => {
       await s.start({ max: 1, hooks: ["check"], checkAfterIdleMs: 1_000 });

@@ -228,6 +228,22 @@ describe("recycle", () => {
     }),
   );
 
+  test.each(["lost", "killed"])("has replaced what was %s meanwhile: its successor, in the same place, is new", (how) =>
+    scene(async (s) => {
+      await s.start({ min: 1, max: 1 });
+      await s.hold();
+      const recycled = s.follow("recycle", s.pool.recycle({ overMs: 100 }));
+      await s.settle();
+      expect(recycled.outcome).toBe("pending");
+      if (how === "lost") s.server.resources[0]?.lose();
+      else s.connections[0]?.kill();
+      await s.advance(10_000);
+      expect(recycled.outcome).toBe("ok");
+      expect(s.pool.stats()).toMatchObject({ size: 1, idle: 1, totals: { opened: 2 } });
+      s.check();
+    })(),
+  );
+
   test(
     "spreads the closings over the time it is given: the first now, the last at its end",
     scene(async (s) => {

@@ -57,6 +57,8 @@ export class Resource {
   holders = 0;
   checks = 0;
   resets = 0;
+  /** A check or a reset of it has gone wrong. */
+  bad = false;
   /** The hook that is at work on it. */
   hook: string | undefined;
   closingSince: number | undefined;
@@ -146,8 +148,10 @@ export class Server {
   /** Resources that are there, those being closed included, and those being opened. */
   get load(): number {
     const now = this.runtime.now();
-    const there = this.resources.filter(({ lost, late, closed, closingSince = Infinity }) => {
-      return !lost && !late && !closed && now < closingSince + this.closeTimeoutMs;
+    const there = this.resources.filter(({ lost, late, closed, closings, context, closingSince = Infinity }) => {
+      // Given up in the moment in which it came: closed as soon as it is heard of.
+      const unheard = context.signal.aborted && closings.length === 0;
+      return !lost && !late && !unheard && !closed && now < closingSince + this.closeTimeoutMs;
     });
     return there.length + [...this.#opens].filter(({ aborted }) => !aborted).length;
   }
@@ -166,6 +170,7 @@ export class Server {
     if (resource.hook !== undefined)
       this.violations.push(`resource ${resource.id} was lent during its ${resource.hook}`);
     if (resource.closings.length > 0) this.violations.push(`resource ${resource.id} was lent when it was closed`);
+    if (resource.bad) this.violations.push(`resource ${resource.id} was lent when it was no good`);
   }
 
   letGo(resource: Resource): void {
@@ -221,6 +226,7 @@ export class Server {
     resource.hook = hook;
     const act = (manner: Manner): unknown => {
       resource.hook = undefined;
+      resource.bad = manner === "throws" || manner === "rejects" || (hook === "check" && manner === "no");
       if (manner === "never") return new Promise(() => undefined);
       if (manner === "throws") throw new Refused("EHOOK");
       if (manner === "rejects") return Promise.reject(new Refused("EHOOK"));
@@ -231,8 +237,11 @@ export class Server {
   }
 
   #close(resource: Resource, reason: ExitReason): void | Promise<void> {
+    const now = this.runtime.now();
     resource.closings.push(reason);
-    resource.closingSince = this.runtime.now();
+    resource.closingSince = now;
+    // Given up in the very moment in which it came, before anybody had heard of it.
+    if (resource.context.signal.aborted && resource.openedAt === now) resource.late = true;
     const gate = this.closing(resource);
     const act = (manner: Manner): void | Promise<void> => {
       if (manner === "never") return new Promise(() => undefined);

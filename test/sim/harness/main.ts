@@ -110,6 +110,7 @@ async function tell({ scenario, failed, hangs }: Result, steps: number | undefin
 
 /** In a thread: does tasks as they come. */
 function serve(at: Int32Array): void {
+  Error.stackTraceLimit = 0; // The dearest part of an error. Whoever wants to see where it came from runs the seed again.
   const answer = async (task: Task): Promise<void> => parentPort?.postMessage(await work(task, at));
   parentPort?.on("message", (task: Task) => void answer(task));
 }

@@ -73,6 +73,7 @@ export class World {
   readonly #chance: Draw;
   readonly #pending = new Set<Call>();
   readonly #atEnd: (() => void)[] = [];
+  #pauses = 0;
   #calls = 0;
   #calm = false;
   #found: Violation | undefined;
@@ -211,9 +212,18 @@ export class World {
 
   /** Some time, as a fault or a server takes it. */
   pause(ms: number): Promise<void> {
+    this.#pauses++;
     return new Promise((resolve) => {
-      this.runtime.setTimer(resolve, ms);
+      this.runtime.setTimer(() => {
+        this.#pauses--;
+        resolve();
+      }, ms);
     });
+  }
+
+  /** Timers that the code under test has set: all but ours, and `others` of a server's. */
+  timers(others = 0): number {
+    return this.runtime.timers - this.#pauses - others;
   }
 }
 

@@ -3,9 +3,18 @@
  */
 
 import type { Scenario } from "../harness/scenario.ts";
+import { checkout } from "./checkout.ts";
+import { connection } from "./connection.ts";
 import { fanta } from "./fanta.ts";
 import { registry } from "./registry.ts";
 import { routing } from "./routing.ts";
 import { supervisor } from "./supervisor.ts";
 
-export const scenarios: readonly Scenario[] = [registry, supervisor, routing, fanta] as unknown as readonly Scenario[];
+export const scenarios: readonly Scenario[] = [
+  registry,
+  supervisor,
+  connection,
+  routing,
+  checkout,
+  fanta,
+] as unknown as readonly Scenario[];

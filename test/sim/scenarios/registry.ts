@@ -413,7 +413,7 @@ const which = (draw: { below(limit: number): number }): { which: number } => ({ 
 export const registry: Scenario<Registrar> = {
   name: "registry",
   about: "a registry and its owners, beside a list of entries",
-  seeds: 1_000,
+  seeds: 1_700,
   steps: 200,
   faults: { "an owner takes long to end": 0.2 },
   commands: {
