@@ -98,6 +98,8 @@ export class Telegraph implements Play {
   clients: Client[] = [];
   readonly handling: Handling[] = [];
   readonly stations = new Map<number, Station>();
+  /** All there have been, of late. */
+  readonly #servers: FantaServer[] = [];
   pool: FantaPool | undefined;
   readonly #asks = new Map<string, Ask>();
   readonly #ids = new Set<string>();
@@ -253,6 +255,10 @@ export class Telegraph implements Play {
       world.must("in-flight-is-real", !over, () => "a connection is dead, and has something in flight");
     }
     if (!settled) return;
+    for (const { process, connections } of this.#servers) {
+      const over = process.alive || connections === 0;
+      world.must("lets-go", over, () => `a server is dead, and has ${connections} connections`);
+    }
     const poolPending = [...this.#asks.values()].filter((ask) => ask.client === undefined && ask.pending).length;
     if (pool !== undefined) {
       const { waiting, inFlight } = pool.stats();
@@ -270,7 +276,8 @@ export class Telegraph implements Play {
     for (const port of ports)
       if (this.stations.get(port)?.ending !== false) await world.until("listen", this.#listen(port));
     for (let round = 0; round < 4; round++) {
-      while (this.handling.length > 0) this.endHandler(0, "answers");
+      // But for those that obey a cancel: their clients are gone.
+      for (const { words, end } of [...this.handling]) if (!words.startsWith(manners["obeys a cancel"])) end("answers");
       await runtime.advance(5_000);
       this.check(true);
     }
@@ -310,7 +317,7 @@ export class Telegraph implements Play {
     world.must("at-rest", length === 0, () => `${length} sockets are left when all has been closed`);
     const connections = [...this.stations.values()].reduce((sum, { server }) => sum + server.connections, 0);
     world.must("at-rest", connections === 0, () => `the servers have ${connections} connections still`);
-    const deaf = this.handling.filter(({ words }) => words.startsWith("c")).length;
+    const deaf = this.handling.filter(({ words }) => words.startsWith(manners["obeys a cancel"])).length;
     world.must("lets-go", deaf === 0, () => `${deaf} handlers were not told that their clients are gone`);
     const alive = this.clients.filter(({ tcp }) => tcp.process.alive || tcp.inFlight > 0).length;
     world.must("at-rest", alive === 0, () => `${alive} clients live still`);
@@ -322,7 +329,10 @@ export class Telegraph implements Play {
   }
 
   async #listen(port: number): Promise<void> {
-    this.stations.set(port, { server: await this.#open(port), ending: false });
+    const server = await this.#open(port);
+    this.stations.set(port, { server, ending: false });
+    this.#servers.push(server);
+    if (this.#servers.length > 6) this.#servers.shift();
   }
 
   #open(port: number): Promise<FantaServer> {

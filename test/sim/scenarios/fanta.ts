@@ -26,14 +26,14 @@ const closing = (draw: Draw): { which: number; timeoutMs: number } => ({
 export const fanta: Scenario<Telegraph> = {
   name: "fanta",
   about: "Fanta clients, a pool and servers over a network in memory",
-  seeds: 1_000,
+  seeds: 300,
   steps: 150,
   faults: {
     ...networkFaults,
-    "encoding fails at the client": 0.01,
-    "decoding fails at the client": 0.01,
-    "encoding fails at the server": 0.01,
-    "decoding fails at the server": 0.01,
+    "encoding fails at the client": 0.03,
+    "decoding fails at the client": 0.03,
+    "encoding fails at the server": 0.03,
+    "decoding fails at the server": 0.03,
   },
   commands: {
     connect: command<Telegraph, { which: number; timeoutMs: number; aborts: boolean }>({

@@ -306,8 +306,10 @@ export class Exchange implements Play, Desk {
   async stop(): Promise<void> {
     const { world, pool } = this;
     const way = world.setUp.below(4);
-    if (way === 0) pool.process.kill();
-    else if (way === 1) await world.until("close", pool.close({ timeoutMs: world.setUp.one(0, 100, 10_000) }));
+    if (way === 0) {
+      world.harm("the pool is killed");
+      pool.process.kill();
+    } else if (way === 1) await world.until("close", pool.close({ timeoutMs: world.setUp.one(0, 100, 10_000) }));
     await world.until("destroy", pool.destroy());
     this.#letAllEnd();
     await world.runtime.advance(200_000); // What was being opened comes now, or never.
