@@ -204,7 +204,9 @@ export class Server {
 
   #opened(manner: Opening, context: OpenContext): Promise<Resource> | Resource {
     if (manner === "same") {
-      const had = this.resources.find(({ closed }) => !closed);
+      // Not one that nobody has heard of yet and nobody will: handed out after its end, it would be a new one.
+      const known = ({ closings, context: { signal } }: Resource): boolean => closings.length > 0 || !signal.aborted;
+      const had = this.resources.find((resource) => !resource.closed && known(resource));
       if (had !== undefined) return had;
     }
     if (manner === "throws" || manner === "rejects") throw new Refused("ECONNREFUSED");

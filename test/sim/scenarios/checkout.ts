@@ -28,6 +28,23 @@ type Caller = Holder | Worker;
 /** Whose context this is. Only some runs look: a storage that was run makes every promise dear. */
 const whose = new AsyncLocalStorage<Caller>();
 
+/** How the other hooks go wrong, and how often. What `close` answers means nothing. */
+const hookFaults = {
+  check: { ...faultsOf("check"), "check says no": 0.05 },
+  reset: { ...faultsOf("reset"), "reset says no": 0.05 },
+  close: faultsOf("close"),
+};
+
+function faultsOf(hook: string): Record<string, number> {
+  return {
+    [`${hook} fails`]: 0.06,
+    [`${hook} throws`]: 0.03,
+    [`${hook} hangs`]: 0.05,
+    [`${hook} is slow`]: 0.12,
+    [`${hook} answers after its timeout`]: 0.04,
+  };
+}
+
 class Counter implements Play {
   readonly world: World;
   readonly server: Server;
@@ -70,8 +87,8 @@ class Counter implements Play {
       order: draw.one("lifo", "fifo"),
       queue: { limit: draw.one(3, 8, 1_000), shed: draw.chance(0.2) },
       idleTimeoutMs: draw.one(50, 400, 600_000),
-      maxLifetimeMs: draw.one(150, 1_000, Infinity),
-      maxUses: draw.one(1, 3, 1_000),
+      maxLifetimeMs: draw.one(150, 1_000, Infinity, Infinity),
+      maxUses: draw.one(1, 3, 1_000, 1_000, 1_000),
       leaseTimeoutMs: draw.one(60, 500, Infinity),
       leakReportMs: draw.one(40, Infinity, Infinity),
       checkAfterIdleMs: checks ? draw.one(0, 20, Infinity) : Infinity,
@@ -343,14 +360,7 @@ class Counter implements Play {
   #hook(hook: "check" | "reset" | "close"): Gate<Manner> {
     const { world } = this;
     const { chance } = world;
-    const fault = world.strike(
-      `${hook} fails`,
-      `${hook} throws`,
-      `${hook} hangs`,
-      `${hook} is slow`,
-      `${hook} answers after its timeout`,
-      `${hook} says no`,
-    );
+    const fault = world.strike(...Object.keys(hookFaults[hook]));
     if (fault === undefined) return "ok";
     if (fault.endsWith("fails")) return "rejects";
     if (fault.endsWith("throws")) return "throws";
@@ -394,9 +404,9 @@ export const checkout: Scenario<Counter> = {
   faults: {
     ...openFaults,
     "open gives what is there": 0.02,
-    ...hookFaults("check"),
-    ...hookFaults("reset"),
-    ...hookFaults("close"),
+    ...hookFaults.check,
+    ...hookFaults.reset,
+    ...hookFaults.close,
   },
   commands: {
     acquire: command<Counter, Asking>({ weight: 16, draw: asking, run: (play, args) => play.acquire(args) }),
@@ -462,7 +472,7 @@ export const checkout: Scenario<Counter> = {
       },
     }),
     "the next in line gives up in the tick of its grant": command<Counter, { which: number; hops: boolean }>({
-      weight: 3,
+      weight: 8,
       fault: true,
       draw: (draw) => ({ ...place(draw), hops: draw.chance(0.5) }),
       run: (play, { which, hops }) => {
@@ -519,7 +529,7 @@ export const checkout: Scenario<Counter> = {
       draw: (draw) => ({ level: draw.one(0, 1, 2, 3, 4, 5, 6, 7, 8), which: draw.below(64), ask: draw.chance(0.3) }),
       run: (play, { level, which, ask }) => play.kill(level, which, ask),
     }),
-    "the pool is killed": command<Counter>({ weight: 0.06, fault: true, run: (play) => play.kill(9, 0, false) }),
+    "the pool is killed": command<Counter>({ weight: 0.12, fault: true, run: (play) => play.kill(9, 0, false) }),
     close: command<Counter, { timeoutMs: number }>({
       weight: 0.15,
       draw: (draw) => ({ timeoutMs: draw.one(0, 100, 1_000) }),
@@ -533,14 +543,3 @@ export const checkout: Scenario<Counter> = {
     return play;
   },
 };
-
-function hookFaults(hook: "check" | "reset" | "close"): Record<string, number> {
-  return {
-    [`${hook} fails`]: 0.06,
-    [`${hook} throws`]: 0.03,
-    [`${hook} hangs`]: 0.05,
-    [`${hook} is slow`]: 0.12,
-    [`${hook} answers after its timeout`]: 0.04,
-    [`${hook} says no`]: hook === "close" ? 0 : 0.05,
-  };
-}
