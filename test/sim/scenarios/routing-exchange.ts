@@ -19,12 +19,13 @@ import {
   type RoutingPoolOptions,
 } from "../../../src/index.ts";
 import type { PoolMember } from "../../../src/routing/index.ts";
-import { type Closing, type Opening, type Resource, Server } from "../../routing/server.ts";
+import { type Closing, type Resource, Server } from "../../routing/server.ts";
 import { registeredIn } from "../harness/registries.ts";
 import { at, type Play } from "../harness/scenario.ts";
 import type { World } from "../harness/world.ts";
 import { type Asking, type Desk, Request, Run } from "./routing-callers.ts";
 import { Source } from "./routing-endpoints.ts";
+import { checkOf, closingOf, failureOf, openingOf } from "./routing-faults.ts";
 import { Eye } from "./routing-strategy.ts";
 
 /** Whose context this is. Only some runs look: a storage that was run makes every promise dear. */
@@ -472,10 +473,10 @@ export class Exchange implements Play, Desk {
   #wire(): void {
     const { world } = this;
     const server = this.#server;
-    server.script = () => this.#opening();
+    server.script = () => openingOf(world);
     server.closing = (resource) => this.#closed(resource);
     server.capacity = world.setUp.one(1, 1, 2, 3, Infinity);
-    server.isFailure = (error) => this.#isFailure(error as Error);
+    server.isFailure = (error) => failureOf(world, error as Error);
     world.hear("member.probed", ({ connection }) => {
       this.#probes.set(connection, (this.#probes.get(connection) ?? 0) + 1);
     });
@@ -531,37 +532,6 @@ export class Exchange implements Play, Desk {
     };
   }
 
-  #opening(): Opening {
-    const { world } = this;
-    const { chance } = world;
-    const later = (ms: number, manner: "ok" | "refuse", deaf = false): Opening => {
-      // oxlint-disable-next-line unicorn/no-thenable -- read as English, and never awaited
-      return { ms, then: manner, deaf };
-    };
-    switch (world.strike(...openFaults)) {
-      case "open refuses":
-        return "refuse";
-      case "open hangs":
-        return "never";
-      case "open is slow":
-        return later(chance.between(1, 70), "ok");
-      case "open is slow, and refuses":
-        return later(chance.between(1, 70), "refuse");
-      case "open answers after its timeout":
-        return later(chance.between(81, 300), "ok", true);
-      case "open succeeds and dies at once":
-        return "dies";
-      case "open gives what is dead":
-        return "deadOnArrival";
-      case "open gives what wants to go":
-        return chance.chance(0.5) ? "goesAway" : "leavingOnArrival";
-      case "open can never succeed":
-        return "fatal";
-      case undefined:
-        return "ok";
-    }
-  }
-
   #closed(resource: Resource): Closing {
     const { world } = this;
     this.#inNobodysContext();
@@ -576,44 +546,12 @@ export class Exchange implements Play, Desk {
         for (const run of lost) run.over = true;
       }, 0);
     }
-    switch (world.strike("close fails", "close throws", "close hangs", "close is slow")) {
-      case "close fails":
-        return "reject";
-      case "close throws":
-        return "throw";
-      case "close hangs":
-        return "never";
-      case "close is slow":
-        return { ms: world.chance.between(1, 300) };
-      case undefined:
-        return "ok";
-    }
+    return closingOf(world);
   }
 
   #checked(resource: Resource): unknown {
     this.#inNobodysContext();
-    const { world } = this;
-    switch (world.strike("check fails", "check hangs", "check lies")) {
-      case "check fails":
-        throw new Error("the check fails");
-      case "check hangs":
-        return new Promise(() => undefined);
-      case "check lies":
-        return !this.silent.has(resource) ? false : undefined;
-      case undefined:
-        return !this.silent.has(resource);
-    }
-  }
-
-  #isFailure(error: Error): unknown {
-    switch (this.world.strike("isFailure throws", "isFailure is async, and rejects")) {
-      case "isFailure throws":
-        throw new Error("isFailure throws");
-      case "isFailure is async, and rejects":
-        return Promise.reject(new Error("isFailure rejects"));
-      case undefined:
-        return error.message !== "not found";
-    }
+    return checkOf(this.world, this.silent.has(resource));
   }
 
   #inContextOf(request: Request): void {
@@ -627,18 +565,6 @@ export class Exchange implements Play, Desk {
     this.world.must("own-context", whose.getStore() === undefined, () => "a hook runs in a caller's context");
   }
 }
-
-const openFaults = [
-  "open refuses",
-  "open hangs",
-  "open is slow",
-  "open is slow, and refuses",
-  "open answers after its timeout",
-  "open succeeds and dies at once",
-  "open gives what is dead",
-  "open gives what wants to go",
-  "open can never succeed",
-] as const;
 
 function child(tree: ProcessTree, id: string): ProcessTree | undefined {
   return tree.children.find((each) => each.id === id);
