@@ -68,9 +68,10 @@ export function fantaConnector<Out = string, In = string>(
       connection.onDraining(draining);
       return connection;
     },
-    // The pool has let what was in flight finish; what is left are orphans, whose answers nobody waits for.
     close: (connection, reason) => {
-      if (reason === "normal" || reason === "shutdown") return connection.close({ timeoutMs: 1_000 });
+      // What was in flight has finished; what is left are orphans, whose answers nobody waits for.
+      if (reason === "normal") return connection.close({ timeoutMs: 1_000 });
+      // Else its time was over, or it is lost: whoever waits still is told now.
       connection.process.kill();
       return undefined;
     },

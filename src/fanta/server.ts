@@ -14,7 +14,7 @@
 import { createServer as createPlain, type Server, type Socket } from "node:net";
 import { createServer as createSecure, type TlsOptions } from "node:tls";
 import { FantaError } from "../errors.ts";
-import { accepted } from "../multiplex/index.ts";
+import { accepted, networkOf } from "../multiplex/index.ts";
 import { callback, checkOptions, integer, required, runtimeCheck, text as textCheck } from "../options.ts";
 import { type HasProcess, Process, type Self } from "../process/index.ts";
 import { atEndOfTurn, type Runtime, systemRuntime } from "../runtime/index.ts";
@@ -75,7 +75,9 @@ export class FantaServer implements HasProcess, AsyncDisposable {
       runtime: runtimeCheck,
     });
     const { host = "127.0.0.1", port = 0, tls } = options;
-    const server = new FantaServer(createServer(host, port, tls), options.runtime ?? systemRuntime);
+    const runtime = options.runtime ?? systemRuntime;
+    const network = tls === undefined ? networkOf(runtime) : undefined;
+    const server = new FantaServer(network?.createServer() ?? createServer(host, port, tls), runtime);
     await server.#listen(host, port);
     const name = options.name ?? `fanta server ${host}:${server.port}`;
     await Process.start({

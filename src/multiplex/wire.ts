@@ -9,6 +9,7 @@
 import { connect as connectPlain, isIP, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectSecure } from "node:tls";
 import { type Abortable, type Runtime, unwatchAbort, watchAbort } from "../runtime/index.ts";
+import { networkOf } from "./network.ts";
 
 export interface Wire {
   readonly socket: Socket;
@@ -86,7 +87,9 @@ export function dial(options: DialOptions): Promise<Wire> {
 // And we put small requests together ourselves: noDelay keeps the kernel from waiting for more.
 const manner = { allowHalfOpen: true, noDelay: true } as const;
 
-function openPlain({ host, port }: DialOptions): Wire {
+function openPlain({ host, port, runtime }: DialOptions): Wire {
+  const network = networkOf(runtime);
+  if (network !== undefined) return accepted(network.connect({ host, port }));
   let push: (chunk: Buffer, end: number) => void = () => undefined;
   const callback = (end: number, chunk: Uint8Array): boolean => {
     push(chunk as Buffer, end);

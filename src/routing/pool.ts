@@ -458,7 +458,7 @@ export class RoutingPool<R> implements Pool<R> {
       stallMs: options.stallMs ?? 10_000,
       checkTimeoutMs: options.checkTimeoutMs ?? 5_000,
       members: () => this.#members(),
-      calls: () => this.traffic.calls,
+      awaited: () => this.traffic.calls > 0,
       inContext: this.#tree.inContext,
       dead: (member, error) => {
         this.#tellReplaced(member, "stalled", error);

@@ -25,8 +25,8 @@ export interface WatchOptions<R> {
   readonly checkTimeoutMs: number;
   /** Checks run in the context of the pool, as all that concerns a resource does. */
   readonly members: () => readonly PoolMember<R>[];
-  /** Calls that have not settled, those in line included. */
-  readonly calls: () => number;
+  /** Whether somebody waits, in line or for an answer: then something may be in flight at any moment. */
+  readonly awaited: () => boolean;
   readonly inContext: <T>(act: () => T) => T;
   /** It gave no sign of life. */
   readonly dead: (member: PoolMember<R>, error: Error) => void;
@@ -42,7 +42,7 @@ export class Watch<R> {
     this.#options = options;
   }
 
-  /** There are calls, or something is in flight. */
+  /** Something may be in flight from now on. */
   begin(): void {
     const { connector, runtime, stallMs } = this.#options;
     if (this.#timer !== undefined || this.#closed || connector.check === undefined || stallMs === Infinity) return;
@@ -57,8 +57,7 @@ export class Watch<R> {
 
   #look(): void {
     this.#timer = undefined;
-    // Those who stand in line now are in flight next, and nobody begins the watch for them again.
-    let busy = this.#options.calls() > 0;
+    let busy = this.#options.awaited();
     for (const member of this.#options.members()) {
       if (member.inFlight === 0) {
         member.seenAnswered = -1;

@@ -114,7 +114,7 @@ describe("a Fanta connector", () => {
     expect(runtime.timers).toBe(0);
   });
 
-  test("closes a connection that is not wanted by letting it finish, and a broken one at once", async () => {
+  test("closes a connection that is not wanted by letting it finish, and one that is broken or out of time at once", async () => {
     let release!: () => void;
     const gate = new Promise<void>((resolve) => {
       release = resolve;
@@ -124,13 +124,17 @@ describe("a Fanta connector", () => {
       return request;
     });
     const connector = fantaConnector();
-    const [first, second] = [await opened(connector, at(server)), await opened(connector, at(server))];
-    const [finishes, breaks] = [first.fanta.request("x"), second.fanta.request("x").catch((error: unknown) => error)];
-    await turns(50);
-    const closing = connector.close?.(first.fanta, "shutdown");
-    expect(connector.close?.(second.fanta, new Error("broken"))).toBeUndefined();
-    expect(await breaks).toMatchObject({ code: "ERR_CONNECTION_LOST" });
-    expect(second.fanta.process.alive).toBe(false);
+    const first = await opened(connector, at(server));
+    const finishes = first.fanta.request("x");
+    const closing = connector.close?.(first.fanta, "normal");
+    for (const reason of [new Error("broken"), "shutdown", "killed"] as const) {
+      const second = await opened(connector, at(server));
+      const breaks = second.fanta.request("x").catch((error: unknown) => error);
+      await turns(50);
+      expect(connector.close?.(second.fanta, reason)).toBeUndefined();
+      expect(await breaks).toMatchObject({ code: "ERR_CONNECTION_LOST" });
+      expect(second.fanta.process.alive).toBe(false);
+    }
     expect(first.fanta.process.alive).toBe(true);
     release();
     expect(await finishes).toBe("x");

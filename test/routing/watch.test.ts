@@ -43,15 +43,17 @@ describe("a member with requests that answers none of them for a whole interval"
   }
 
   test(
-    "is found though at the last look its requests still stood in line, and nothing was in flight",
+    "is replaced though its request had waited in line for longer than that, with nothing in flight",
     scene(async (s) => {
-      s.server.next(after(9_000, "ok"));
-      await s.start({ size: 1, stallMs: 5_000, connector: { ...s.server.connector, check: () => false } });
-      const work = s.use({ timeoutMs: 20_000 });
-      await s.advance(9_000);
-      expect(work.started).toBe(true);
-      await s.advance(10_000);
-      expect(work.outcome).toBe("ERR_CONNECTION_LOST");
+      const replaced = s.events("member.replaced");
+      s.server.next(after(15_000, "ok"));
+      const connector = { ...s.server.connector, check: () => false };
+      await s.start({ size: 1, openTimeoutMs: 60_000, connector });
+      const work = s.use({ timeoutMs: 60_000 });
+      await s.advance(15_000);
+      expect([work.started, replaced.length]).toEqual([true, 0]);
+      await s.advance(20_000);
+      expect([work.outcome, replaced.length]).toEqual(["ERR_CONNECTION_LOST", 1]);
       s.check();
     }),
   );

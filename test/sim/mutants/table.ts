@@ -6,6 +6,8 @@
  * check that is missing.
  */
 
+import { routed } from "./routed.ts";
+
 export interface Mutant {
   /** What is wrong with it, in a few words. */
   readonly name: string;
@@ -14,7 +16,7 @@ export interface Mutant {
   readonly before: string;
   readonly after: string;
   /** Who must find it. */
-  readonly scenario: "registry" | "supervisor" | "connection" | "checkout";
+  readonly scenario: "registry" | "supervisor" | "connection" | "checkout" | "routing" | "fanta";
 }
 
 export const mutants: readonly Mutant[] = [
@@ -264,4 +266,5 @@ export const mutants: readonly Mutant[] = [
     after: "",
     scenario: "checkout",
   },
+  ...routed,
 ];

@@ -5,6 +5,7 @@
 import type { Scenario } from "../harness/scenario.ts";
 import { checkout } from "./checkout.ts";
 import { connection } from "./connection.ts";
+import { fanta } from "./fanta.ts";
 import { registry } from "./registry.ts";
 import { routing } from "./routing.ts";
 import { supervisor } from "./supervisor.ts";
@@ -13,6 +14,7 @@ export const scenarios: readonly Scenario[] = [
   registry,
   supervisor,
   connection,
-  checkout,
   routing,
+  checkout,
+  fanta,
 ] as unknown as readonly Scenario[];

@@ -19,12 +19,13 @@ import {
   type RoutingPoolOptions,
 } from "../../../src/index.ts";
 import type { PoolMember } from "../../../src/routing/index.ts";
-import { type Closing, type Opening, type Resource, Server } from "../../routing/server.ts";
+import { type Closing, type Resource, Server } from "../../routing/server.ts";
 import { registeredIn } from "../harness/registries.ts";
 import { at, type Play } from "../harness/scenario.ts";
 import type { World } from "../harness/world.ts";
 import { type Asking, type Desk, Request, Run } from "./routing-callers.ts";
 import { Source } from "./routing-endpoints.ts";
+import { checkOf, closingOf, failureOf, openingOf } from "./routing-faults.ts";
 import { Eye } from "./routing-strategy.ts";
 
 /** Whose context this is. Only some runs look: a storage that was run makes every promise dear. */
@@ -265,8 +266,17 @@ export class Exchange implements Play, Desk {
     const { runtime } = world;
     if (!this.#over && this.#size === 0) this.resize(2);
     if (source?.believed.length === 0) this.say("some", everywhere, 0);
+    const watched = Number.isFinite(this.#options.stallMs);
     for (let round = 0; round < 14; round++) {
-      this.#letAllEnd();
+      // Those that say nothing must be found out, if somebody looks. Else their works end here.
+      const spared = watched && round < 10 ? this.silent : new Set<Resource>();
+      const silent = [...this.silent].filter(({ running, lost }) => running > 0 && !lost).length;
+      world.must(
+        "settles",
+        round !== 10 || !watched || silent === 0,
+        () => `${silent} say nothing, and nobody sees it`,
+      );
+      this.#letAllEnd(spared);
       for (const resource of this.open) if (resource.fit) resource.setCapacity(3);
       await runtime.advance(round < 10 ? 500 : 20_000);
       this.check(true);
@@ -297,8 +307,10 @@ export class Exchange implements Play, Desk {
   async stop(): Promise<void> {
     const { world, pool } = this;
     const way = world.setUp.below(4);
-    if (way === 0) pool.process.kill();
-    else if (way === 1) await world.until("close", pool.close({ timeoutMs: world.setUp.one(0, 100, 10_000) }));
+    if (way === 0) {
+      world.harm("the pool is killed");
+      pool.process.kill();
+    } else if (way === 1) await world.until("close", pool.close({ timeoutMs: world.setUp.one(0, 100, 10_000) }));
     await world.until("destroy", pool.destroy());
     this.#letAllEnd();
     await world.runtime.advance(200_000); // What was being opened comes now, or never.
@@ -334,8 +346,8 @@ export class Exchange implements Play, Desk {
     this.#mostPlaces = Math.max(this.#mostPlaces, this.#places, this.#size * this.#endpoints.length);
   }
 
-  #letAllEnd(): void {
-    for (const run of [...this.running]) run.end();
+  #letAllEnd(spared: ReadonlySet<Resource> = new Set()): void {
+    for (const run of [...this.running]) if (!spared.has(run.resource)) run.end();
     while (this.routes.length > 0) this.settle(0, false, false);
   }
 
@@ -413,7 +425,7 @@ export class Exchange implements Play, Desk {
     const since = (times: readonly number[], ms: number): number => times.filter((time) => time > now - ms).length;
     const share = since(this.#asked, 11_000) * budget;
     const [nine, one] = [since(withdrawn, 9_000), since(withdrawn, 999)];
-    const fine = budget > 0 && nine <= Math.max(share, 100) && one <= Math.max(share, 20);
+    const fine = budget > 0 && nine <= Math.max(share, 100) && one <= share + 20;
     this.world.must("as-the-model", fine, () => `${one} retries in a second, ${nine} in nine; its share is ${share}`);
     if (withdrawn.length > 300) withdrawn.splice(0, 150);
   }
@@ -461,10 +473,10 @@ export class Exchange implements Play, Desk {
   #wire(): void {
     const { world } = this;
     const server = this.#server;
-    server.script = () => this.#opening();
+    server.script = () => openingOf(world);
     server.closing = (resource) => this.#closed(resource);
     server.capacity = world.setUp.one(1, 1, 2, 3, Infinity);
-    server.isFailure = (error) => this.#isFailure(error as Error);
+    server.isFailure = (error) => failureOf(world, error as Error);
     world.hear("member.probed", ({ connection }) => {
       this.#probes.set(connection, (this.#probes.get(connection) ?? 0) + 1);
     });
@@ -520,37 +532,6 @@ export class Exchange implements Play, Desk {
     };
   }
 
-  #opening(): Opening {
-    const { world } = this;
-    const { chance } = world;
-    const later = (ms: number, manner: "ok" | "refuse", deaf = false): Opening => {
-      // oxlint-disable-next-line unicorn/no-thenable -- read as English, and never awaited
-      return { ms, then: manner, deaf };
-    };
-    switch (world.strike(...openFaults)) {
-      case "open refuses":
-        return "refuse";
-      case "open hangs":
-        return "never";
-      case "open is slow":
-        return later(chance.between(1, 70), "ok");
-      case "open is slow, and refuses":
-        return later(chance.between(1, 70), "refuse");
-      case "open answers after its timeout":
-        return later(chance.between(81, 300), "ok", true);
-      case "open succeeds and dies at once":
-        return "dies";
-      case "open gives what is dead":
-        return "deadOnArrival";
-      case "open gives what wants to go":
-        return chance.chance(0.5) ? "goesAway" : "leavingOnArrival";
-      case "open can never succeed":
-        return "fatal";
-      case undefined:
-        return "ok";
-    }
-  }
-
   #closed(resource: Resource): Closing {
     const { world } = this;
     this.#inNobodysContext();
@@ -565,44 +546,12 @@ export class Exchange implements Play, Desk {
         for (const run of lost) run.over = true;
       }, 0);
     }
-    switch (world.strike("close fails", "close throws", "close hangs", "close is slow")) {
-      case "close fails":
-        return "reject";
-      case "close throws":
-        return "throw";
-      case "close hangs":
-        return "never";
-      case "close is slow":
-        return { ms: world.chance.between(1, 300) };
-      case undefined:
-        return "ok";
-    }
+    return closingOf(world);
   }
 
   #checked(resource: Resource): unknown {
     this.#inNobodysContext();
-    const { world } = this;
-    switch (world.strike("check fails", "check hangs", "check lies")) {
-      case "check fails":
-        throw new Error("the check fails");
-      case "check hangs":
-        return new Promise(() => undefined);
-      case "check lies":
-        return !this.silent.has(resource) ? false : undefined;
-      case undefined:
-        return !this.silent.has(resource);
-    }
-  }
-
-  #isFailure(error: Error): unknown {
-    switch (this.world.strike("isFailure throws", "isFailure is async, and rejects")) {
-      case "isFailure throws":
-        throw new Error("isFailure throws");
-      case "isFailure is async, and rejects":
-        return Promise.reject(new Error("isFailure rejects"));
-      case undefined:
-        return error.message !== "not found";
-    }
+    return checkOf(this.world, this.silent.has(resource));
   }
 
   #inContextOf(request: Request): void {
@@ -616,18 +565,6 @@ export class Exchange implements Play, Desk {
     this.world.must("own-context", whose.getStore() === undefined, () => "a hook runs in a caller's context");
   }
 }
-
-const openFaults = [
-  "open refuses",
-  "open hangs",
-  "open is slow",
-  "open is slow, and refuses",
-  "open answers after its timeout",
-  "open succeeds and dies at once",
-  "open gives what is dead",
-  "open gives what wants to go",
-  "open can never succeed",
-] as const;
 
 function child(tree: ProcessTree, id: string): ProcessTree | undefined {
   return tree.children.find((each) => each.id === id);

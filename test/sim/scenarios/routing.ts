@@ -24,7 +24,7 @@ const one = (draw: Draw): { which: number } => ({ which: draw.below(64) });
 export const routing: Scenario<Exchange> = {
   name: "routing",
   about: "a routing pool, its servers and its callers, beside what runs where and who waits",
-  seeds: 1_000,
+  seeds: 600,
   steps: 200,
   faults: {
     "open refuses": 0.1,
@@ -161,7 +161,7 @@ export const routing: Scenario<Exchange> = {
       },
     }),
     "the source of endpoints is over": command<Exchange, { fails: boolean }>({
-      weight: 0.1,
+      weight: 0.3,
       fault: true,
       draw: (draw) => ({ fails: draw.chance(0.5) }),
       run: (play, { fails }) => {

@@ -1,0 +1,138 @@
+/**
+ * Fanta clients and servers that come, go and fail, over a network that does to bytes what networks do.
+ *
+ * What must hold is in fanta-telegraph.ts, the network in fanta-network.ts.
+ */
+
+import type { Draw } from "../harness/draw.ts";
+import { at, command, type Scenario } from "../harness/scenario.ts";
+import { networkFaults } from "./fanta-network.ts";
+import { type Asking, type Manner, manners, Telegraph } from "./fanta-telegraph.ts";
+
+const all = Object.keys(manners) as Manner[];
+const asking = (draw: Draw): Asking => ({
+  manner: draw.chance(0.4) ? "answers at once" : draw.one(...all),
+  length: draw.one(0, 0, 1, 20, 300, 1_190, 2_000),
+  timeoutMs: draw.one(1, 20, 300, 3_000),
+  abortable: draw.chance(0.4),
+  idempotent: draw.chance(0.4),
+});
+const one = (draw: Draw): { which: number } => ({ which: draw.below(64) });
+const closing = (draw: Draw): { which: number; timeoutMs: number } => ({
+  ...one(draw),
+  timeoutMs: draw.one(0, 50, 1_000),
+});
+
+export const fanta: Scenario<Telegraph> = {
+  name: "fanta",
+  about: "Fanta clients, a pool and servers over a network in memory",
+  seeds: 300,
+  steps: 150,
+  faults: {
+    ...networkFaults,
+    "encoding fails at the client": 0.03,
+    "decoding fails at the client": 0.03,
+    "encoding fails at the server": 0.03,
+    "decoding fails at the server": 0.03,
+  },
+  commands: {
+    connect: command<Telegraph, { which: number; timeoutMs: number; aborts: boolean }>({
+      weight: 8,
+      draw: (draw) => ({ ...one(draw), timeoutMs: draw.one(5, 100, 1_000), aborts: draw.chance(0.1) }),
+      run: (play, { which, timeoutMs, aborts }) => play.connect(which, timeoutMs, aborts),
+    }),
+    request: command<Telegraph, Asking & { which: number }>({
+      weight: 30,
+      draw: (draw) => ({ ...asking(draw), ...one(draw) }),
+      run: (play, { which, ...args }) => void play.ask(which, args),
+    }),
+    "request of the pool": command<Telegraph, Asking>({
+      weight: 20,
+      draw: asking,
+      run: (play, args) => void play.askPool(args),
+    }),
+    "many ask at once": command<Telegraph, Asking & { which: number; count: number }>({
+      weight: 2,
+      draw: (draw) => ({ ...asking(draw), ...one(draw), count: draw.between(3, 12) }),
+      run: (play, { which, count, ...args }) => {
+        for (let nth = 0; nth < count; nth++)
+          if (nth % 2 === 0 || play.askPool(args) === undefined) play.ask(which, args);
+      },
+    }),
+    ping: command<Telegraph, { which: number; timeoutMs: number }>({
+      weight: 3,
+      draw: (draw) => ({ ...one(draw), timeoutMs: draw.one(5, 1_000) }),
+      run: (play, { which, timeoutMs }) => play.ping(which, timeoutMs),
+    }),
+    "a handler answers": command<Telegraph, { which: number }>({
+      weight: 18,
+      draw: one,
+      run: (play, { which }) => void play.endHandler(which, "answers"),
+    }),
+    "a handler fails": command<Telegraph, { which: number }>({
+      weight: 4,
+      fault: true,
+      draw: one,
+      run: (play, { which }) => play.endHandler(which, "fails"),
+    }),
+    "a caller gives up": command<Telegraph, { which: number }>({
+      weight: 6,
+      fault: true,
+      draw: one,
+      run: (play, { which }) => play.giveUp(which),
+    }),
+    "a client closes": command<Telegraph, { which: number; timeoutMs: number }>({
+      weight: 1.5,
+      draw: closing,
+      run: (play, { which, timeoutMs }) => void play.endClient(which, "close", timeoutMs),
+    }),
+    "a client is killed": command<Telegraph, { which: number }>({
+      weight: 1,
+      fault: true,
+      draw: one,
+      run: (play, { which }) => play.endClient(which, "kill", 0),
+    }),
+    "a server closes": command<Telegraph, { which: number; timeoutMs: number }>({
+      weight: 0.6,
+      draw: closing,
+      run: (play, { which, timeoutMs }) => void play.endServer(which, "close", timeoutMs),
+    }),
+    "a server is killed": command<Telegraph, { which: number }>({
+      weight: 0.4,
+      fault: true,
+      draw: one,
+      run: (play, { which }) => play.endServer(which, "kill", 0),
+    }),
+    "a server starts": command<Telegraph, { which: number }>({
+      weight: 2,
+      draw: one,
+      run: (play, { which }) => play.startServer(which),
+    }),
+    "a cable is cut": command<Telegraph, { which: number }>({
+      weight: 1.5,
+      fault: true,
+      draw: one,
+      run: (play, { which }) => {
+        const cable = at(play.network.cables, which);
+        cable?.break();
+        return cable !== undefined;
+      },
+    }),
+    resize: command<Telegraph, { size: number }>({
+      weight: 0.7,
+      draw: (draw) => ({ size: draw.below(4) }),
+      run: (play, { size }) => play.resize(size),
+    }),
+    "a connection of the pool is killed": command<Telegraph, { which: number }>({
+      weight: 0.7,
+      fault: true,
+      draw: one,
+      run: (play, { which }) => play.killConnection(which),
+    }),
+  },
+  start: async (world) => {
+    const play = new Telegraph(world);
+    await play.begin();
+    return play;
+  },
+};
