@@ -35,7 +35,7 @@ export const routing: Scenario<Exchange> = {
     "open succeeds and dies at once": 0.06,
     "open gives what is dead": 0.04,
     "open gives what wants to go": 0.04,
-    "open can never succeed": 0.01,
+    "open can never succeed": 0.03,
     "close fails": 0.06,
     "close throws": 0.04,
     "close hangs": 0.05,
@@ -204,7 +204,7 @@ export const routing: Scenario<Exchange> = {
       run: (play, { ask }) => play.kill("connections", 0, ask),
     }),
     "the pool is killed": command<Exchange, { ask: boolean }>({
-      weight: 0.03,
+      weight: 0.08,
       fault: true,
       draw: (draw) => ({ ask: draw.chance(0.3) }),
       run: (play, { ask }) => play.kill("pool", 0, ask),
