@@ -114,8 +114,9 @@ describe.skipIf(!postgresInstalled())("a Postgres pool", () => {
       let mended: Promise<void> | undefined;
       const told = await asked(400, ask, {
         100: () => {
+          const open = pool.stats().ready;
           fault(proxy);
-          mended = eventually("connections are given up", () => closed.events.length >= max).then(() => proxy.heal());
+          mended = eventually("connections are given up", () => closed.events.length >= open).then(() => proxy.heal());
         },
       });
       await mended;
