@@ -50,6 +50,8 @@ export interface LendingOwner {
   stats(): PoolStats;
   /** Resources that somebody waits for to be ready. */
   wanted(): number;
+  /** Whether somebody waits for the pool itself. */
+  awaited(): boolean;
   /** Something has changed that somebody may wait for. */
   changed(): void;
 }
@@ -91,6 +93,8 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   #upkeepAt = Infinity;
   #pinging = 0;
   #resets = 0;
+  /** Somebody has waited since nobody waited or worked. */
+  #hurried = false;
   /** Checks that are made because callers wait. */
   #checks = 0;
 
@@ -102,7 +106,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     this.#owner = owner;
     this.runtime = runtime;
     this.line = new Line<Ticket<R>>(runtime, queue);
-    this.#overdue = new Deadlines<LeaseTimer<R>>(runtime, ({ unit }) => this.#expire(unit), { keepAlive: false });
+    this.#overdue = new Deadlines<LeaseTimer<R>>(runtime, ({ unit }) => this.#expire(unit), { keepAlive: true });
     this.#leaking = new Deadlines<LeaseTimer<R>>(runtime, ({ unit }) => this.#tellLeak(unit), { keepAlive: false });
   }
 
@@ -176,13 +180,26 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     emit("pool.queued", { pool: this.#options.name, waiting: this.line.size });
     this.#offerIdle();
     this.grow();
-    if (this.line.size === 1) this.#tree.nudge();
+    if (this.line.size === 1) this.hurry();
     return ticket.promise;
   }
 
   /** What the caller of `acquire` gets to hold. */
   handle(lease: PoolLease<R>): Lease<R> {
     return this.#dropped === undefined ? lease : new WatchedLease(lease, this.#dropped);
+  }
+
+  /** Somebody waits: what is not open is tried as soon as may be, and the program does not end before. */
+  hurry(): void {
+    this.#hurried = true;
+    this.#tree.nudge();
+  }
+
+  /** Nobody does, or works, any more, unless somebody still waits for the pool to be ready. */
+  relax(): void {
+    if (this.#owner.awaited() || !this.atRest) return;
+    this.#hurried = false;
+    this.#tree.relax();
   }
 
   // What leases and tickets tell.
@@ -701,7 +718,9 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   }
 
   #rest(): void {
-    if (this.atRest) this.onRest?.();
+    if (!this.atRest) return;
+    if (this.#hurried) this.relax();
+    this.onRest?.();
   }
 
   #refuseAll(error: () => Error): void {

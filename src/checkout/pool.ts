@@ -160,10 +160,11 @@ export class CheckoutPool<R> implements Pool<R> {
     try {
       const waiting = this.#conditions.wait(test, { timeoutMs, signal, late });
       lending.grow();
-      this.#tree.nudge();
+      lending.hurry();
       await waiting;
     } finally {
       this.#wanted.delete(want);
+      lending.relax();
     }
   }
 
@@ -295,6 +296,7 @@ export class CheckoutPool<R> implements Pool<R> {
       {
         stats: () => this.stats(),
         wanted: () => Math.max(0, ...Array.from(this.#wanted, ({ min }) => min)),
+        awaited: () => this.#conditions.wanted,
         changed: () => this.#conditions.look(),
       },
     );

@@ -356,3 +356,56 @@ test(
     s.check();
   }),
 );
+
+describe("a program", () => {
+  test(
+    "does not end while a caller without a limit waits for the next attempt, or for the end of one, and may end when he has left",
+    scene(async (s) => {
+      s.server.next("rejects", "never");
+      await s.start({ max: 1, min: 1, backoff, openTimeoutMs: 1_000 });
+      expect([s.pool.stats().waitingToReopen, s.runtime.keepAliveTimers], "nobody waits yet").toEqual([1, 0]);
+      const gone = new AbortController();
+      const caller = s.acquire({ timeoutMs: Infinity, signal: gone.signal });
+      expect([s.runtime.keepAliveTimers, s.runtime.timers]).toEqual([1, 1]);
+      await s.advance(100);
+      expect([s.pool.stats().opening, s.runtime.keepAliveTimers]).toEqual([1, 1]);
+      gone.abort(new Error("enough"));
+      await s.settle();
+      expect([caller.outcome, s.runtime.keepAliveTimers, s.runtime.timers]).toEqual(["enough", 0, 1]);
+      const other = s.acquire({ timeoutMs: Infinity });
+      expect(s.runtime.keepAliveTimers, "it was being opened already").toBe(1);
+      await s.advance(999);
+      expect(other.outcome).toBe("pending");
+      await s.advance(1);
+      expect([other.outcome, s.server.times]).toEqual(["ok", [0, 100, 1_100]]);
+      s.check();
+    }),
+  );
+
+  test(
+    "does not end while somebody waits, without a limit, for the pool to be ready",
+    scene(async (s) => {
+      s.server.next("rejects");
+      await s.start({ min: 1, backoff });
+      const ready = s.follow("ready", s.pool.ready({ timeoutMs: Infinity }));
+      expect(s.runtime.keepAliveTimers).toBe(1);
+      await s.advance(100);
+      expect([ready.outcome, s.runtime.keepAliveTimers]).toEqual(["ok", 0]);
+    }),
+  );
+
+  test(
+    "does not end before a lease that is out of time: a work, or whoever waits, is told so",
+    scene(async (s) => {
+      await s.start({ max: 1, leaseTimeoutMs: 1_000 });
+      const work = s.use();
+      await s.settle();
+      const waits = s.acquire({ timeoutMs: Infinity });
+      expect(s.runtime.keepAliveTimers).toBe(1);
+      await s.advance(1_000);
+      expect([work.outcome, waits.outcome]).toEqual(["ERR_LEASE_EXPIRED", "ok"]);
+      waits.release();
+      expect(s.runtime.keepAliveTimers).toBe(0);
+    }),
+  );
+});
