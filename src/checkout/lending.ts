@@ -435,7 +435,9 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     }
     if (ticket.inside !== undefined && this.#isDeadlock(ticket.inside))
       return new NestedUseError({ stats: this.stats() });
-    if (!this.line.join(ticket, this.runtime.now(), waitMs)) {
+    // Each resource that nobody has, opened or yet to be opened, is for one who does not wait for another to be done.
+    const besides = Math.max(this.#options.settings.max - this.leases, 0);
+    if (!this.line.join(ticket, this.runtime.now(), waitMs, besides)) {
       return new QueueFullError(this.line.limit, { stats: this.stats() });
     }
     return undefined;
