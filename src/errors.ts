@@ -140,7 +140,7 @@ export class AcquireTimeoutError extends PoolError {
       open:
         cause === undefined
           ? "No attempt to open a connection has ended yet: see whether the server answers at all."
-          : "No connection could be opened in that time: see the cause, and whether the server is up.",
+          : "No connection could be opened in that time: see the cause, and whether the server is up and takes more of them.",
       check: "The check of an idle resource did not end in that time: see the connector's check.",
     }[phase];
     super(
@@ -165,7 +165,10 @@ export class QueueFullError extends PoolError {
   }
 }
 
-/** The connector says that opening can never succeed as configured (`isFatal`); `cause` is the driver's error. */
+/**
+ * The connector says that opening can never succeed as configured (`isFatal`); `cause` is the driver's error. At once when
+ * a pool has nothing else; a checkout pool that has tells those whose time was over before one came free.
+ */
 export class OpenFailedError extends PoolError {
   readonly code = "ERR_POOL_OPEN_FAILED";
 

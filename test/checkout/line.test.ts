@@ -215,7 +215,8 @@ describe("a caller whose time is over", () => {
       s.server.always("rejects");
       const caller = s.acquire({ timeoutMs: 100 });
       await s.advance(100);
-      expect(caller.error).toMatchObject({ phase: "queue", cause: { code: "ECONNREFUSED" } });
+      expect(caller.error).toMatchObject({ phase: "open", cause: { code: "ECONNREFUSED" } });
+      expect((caller.error as Error).message).toContain("see the cause");
     }),
   );
 

@@ -257,6 +257,70 @@ describe("a server that refuses", () => {
   );
 });
 
+describe("a server that refuses for good, when the pool has another resource,", () => {
+  const seldom = { minMs: 100, maxMs: 5_000 };
+
+  test(
+    "is what a caller is told of whose time is over, unless the other is given back to it",
+    scene(async (s) => {
+      await s.start({ max: 2, backoff: seldom });
+      const holder = await s.hold();
+      s.server.always("fatal");
+      const late = s.acquire({ timeoutMs: 100 });
+      const served = s.acquire({ timeoutMs: 200 });
+      await s.advance(100);
+      expect(late).toMatchObject({ outcome: "ERR_POOL_OPEN_FAILED", error: { cause: { code: "EFATAL" }, waitedMs: 100 } });
+      expect(s.pool.stats()).toMatchObject({ fatal: 1, waiting: 1, totals: { timedOut: 1 } });
+      holder.release();
+      await s.settle();
+      expect(served.outcome).toBe("ok");
+      s.check();
+    }),
+  );
+
+  test(
+    "is called again for one who waits, once in a maxMs, and the pool is as large as before when it is right again",
+    scene(async (s) => {
+      await s.start({ max: 3, maxOpening: 1, backoff: seldom });
+      await s.hold();
+      s.server.always("fatal");
+      for (let round = 0; round < 120; round++) {
+        s.acquire({ timeoutMs: 100 });
+        await s.advance(100);
+      }
+      expect(s.server.times).toEqual([0, 0, 5_000, 10_000]);
+      expect(s.pool.stats()).toMatchObject({ size: 2, ready: 1, fatal: 1 });
+      s.server.always("ok");
+      await s.advance(60_000);
+      expect(s.server.times.length, "nobody waits").toBe(4);
+      const callers = [s.acquire(), s.acquire()];
+      await s.settle();
+      expect(callers.map(({ outcome }) => outcome)).toEqual(["ok", "ok"]);
+      expect(s.pool.stats()).toMatchObject({ size: 3, ready: 3, fatal: 0 });
+      s.check();
+    }),
+  );
+
+  test(
+    "is not called again when that one is gone too: all are told at once, until recycle",
+    scene(async (s) => {
+      await s.start({ max: 2, backoff: seldom });
+      const holder = await s.hold();
+      s.server.always("fatal");
+      s.acquire({ timeoutMs: 100 });
+      await s.advance(100);
+      holder.discard();
+      await s.advance(60_000);
+      expect(await s.outcome(s.pool.acquire())).toBe("ERR_POOL_OPEN_FAILED");
+      expect(s.server.times.length).toBe(2);
+      s.server.always("ok");
+      await s.until(s.pool.recycle());
+      await s.hold();
+      s.check();
+    }),
+  );
+});
+
 describe("an opening", () => {
   test(
     "that hangs is given up at openTimeoutMs, and made again",
