@@ -145,10 +145,10 @@ export class CheckoutPool<R> implements Pool<R> {
     signal?.throwIfAborted();
     const lending = this.#lending;
     if (lending.phase !== "open") throw lending.closedError();
-    if (wanted > this.#settings.max) {
-      throw new OptionError("CheckoutPool.ready: min", `at most max (${this.#settings.max})`, min);
-    }
     const test = (): boolean => {
+      // Asked for too many, or the pool has been made smaller meanwhile.
+      const { max } = this.#settings;
+      if (wanted > max) throw new OptionError("CheckoutPool.ready: min", `at most max (${max})`, min);
       if (!lending.hopeless()) return this.#tree.counts().ready >= wanted;
       throw new OpenFailedError({ stats: this.stats(), cause: lending.lastError() });
     };
@@ -245,6 +245,7 @@ export class CheckoutPool<R> implements Pool<R> {
     } finally {
       awake.cancel();
     }
+    await this.#refilled();
   }
 
   close(options: { readonly timeoutMs?: number } = {}): Promise<CloseReport> {
@@ -269,6 +270,22 @@ export class CheckoutPool<R> implements Pool<R> {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** Resolves when what the pool keeps open is open. */
+  async #refilled(): Promise<void> {
+    const lending = this.#lending;
+    const refilled = this.#conditions.until(() => {
+      if (this.#tree.counts().ready >= this.#settings.min) return true;
+      if (lending.hopeless()) throw new OpenFailedError({ stats: this.stats(), cause: lending.lastError() });
+      return false;
+    }, true);
+    lending.hurry();
+    try {
+      await refilled;
+    } finally {
+      lending.relax();
+    }
   }
 
   async #acquireWith(options: AcquireOptions): Promise<Lease<R>> {
