@@ -228,7 +228,12 @@ export class LeaseError extends PoolError {
   }
 }
 
-/** A work of this pool waits for a second resource of it, and so do all the others: nobody would ever be served. */
+/**
+ * A work of this pool has asked for a second resource of it, and so have all the others: nobody would ever be served, if
+ * each awaits what it has asked for. Whether it does cannot be known: a call that a work makes and does not await counts too.
+ * Make such a call outside of the work's async context: in an
+ * `AsyncLocalStorage.snapshot()` that was taken outside of works.
+ */
 export class NestedUseError extends PoolError {
   readonly code = "ERR_POOL_NESTED";
 
@@ -236,7 +241,8 @@ export class NestedUseError extends PoolError {
     super(
       `pool "${fields.stats.name}": every resource is held by a work that waits for another one of the same pool ` +
         `(${counts(fields.stats)}): nobody could ever be served. Pass the resource down instead of acquiring again, or ` +
-        `make the pool larger than the works that nest.`,
+        `make the pool larger than the works that nest. A call that its work does not await is counted too: make it ` +
+        `when the work has ended, or in an AsyncLocalStorage.snapshot() taken outside of works.`,
       fields,
     );
   }

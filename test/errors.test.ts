@@ -144,7 +144,10 @@ const rows: Row[] = [
     retryable: false,
     fields: { stats },
     says: [counted, "nobody could ever be served"],
-    remedy: "Pass the resource down instead of acquiring again, or make the pool larger than the works that nest.",
+    remedy:
+      "Pass the resource down instead of acquiring again, or make the pool larger than the works that nest. A call that " +
+      "its work does not await is counted too: make it when the work has ended, or in an AsyncLocalStorage.snapshot() " +
+      "taken outside of works.",
   },
   {
     made: new errors.NoMemberError({ stats, cause }),

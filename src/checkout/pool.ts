@@ -120,7 +120,9 @@ export class CheckoutPool<R> implements Pool<R> {
    * with `ERR_CONNECTION_LOST`.
    *
    * A work that uses its own pool again, and waits for that, can wait for itself: when every resource is held by such a
-   * work, the last of them to ask gets a `NestedUseError`.
+   * work, the last of them to ask gets a `NestedUseError`. A call that the work does not await is taken for one that it does,
+   * as is one of a timer it has set that comes while it runs. To begin something that is to outlive the work, leave its
+   * async context: `const outside = AsyncLocalStorage.snapshot()` where no work runs, then `outside(() => pool.use(…))`.
    *
    * @throws as `acquire`; what `work` throws; {ConnectionLostError} when the resource is lost under a work that has not
    *   settled one tick later; {LeaseError} `ERR_LEASE_EXPIRED`.

@@ -269,7 +269,10 @@ describe("a server that refuses for good, when the pool has another resource,", 
       const late = s.acquire({ timeoutMs: 100 });
       const served = s.acquire({ timeoutMs: 200 });
       await s.advance(100);
-      expect(late).toMatchObject({ outcome: "ERR_POOL_OPEN_FAILED", error: { cause: { code: "EFATAL" }, waitedMs: 100 } });
+      expect(late).toMatchObject({
+        outcome: "ERR_POOL_OPEN_FAILED",
+        error: { cause: { code: "EFATAL" }, waitedMs: 100 },
+      });
       expect(s.pool.stats()).toMatchObject({ fatal: 1, waiting: 1, totals: { timedOut: 1 } });
       holder.release();
       await s.settle();
