@@ -140,7 +140,7 @@ export class AcquireTimeoutError extends PoolError {
       open:
         cause === undefined
           ? "No attempt to open a connection has ended yet: see whether the server answers at all."
-          : "No connection could be opened in that time: see the cause, and whether the server is up.",
+          : "No connection could be opened in that time: see the cause, and whether the server is up and takes more of them.",
       check: "The check of an idle resource did not end in that time: see the connector's check.",
     }[phase];
     super(
@@ -165,7 +165,10 @@ export class QueueFullError extends PoolError {
   }
 }
 
-/** The connector says that opening can never succeed as configured (`isFatal`); `cause` is the driver's error. */
+/**
+ * The connector says that opening can never succeed as configured (`isFatal`); `cause` is the driver's error. At once when
+ * a pool has nothing else; a checkout pool that has tells those whose time was over before one came free.
+ */
 export class OpenFailedError extends PoolError {
   readonly code = "ERR_POOL_OPEN_FAILED";
 
@@ -225,7 +228,12 @@ export class LeaseError extends PoolError {
   }
 }
 
-/** A work of this pool waits for a second resource of it, and so do all the others: nobody would ever be served. */
+/**
+ * A work of this pool has asked for a second resource of it, and so have all the others: nobody would ever be served, if
+ * each awaits what it has asked for. Whether it does cannot be known: a call that a work makes and does not await counts too.
+ * Make such a call outside of the work's async context: in an
+ * `AsyncLocalStorage.snapshot()` that was taken outside of works.
+ */
 export class NestedUseError extends PoolError {
   readonly code = "ERR_POOL_NESTED";
 
@@ -233,7 +241,8 @@ export class NestedUseError extends PoolError {
     super(
       `pool "${fields.stats.name}": every resource is held by a work that waits for another one of the same pool ` +
         `(${counts(fields.stats)}): nobody could ever be served. Pass the resource down instead of acquiring again, or ` +
-        `make the pool larger than the works that nest.`,
+        `make the pool larger than the works that nest. A call that its work does not await is counted too: make it ` +
+        `when the work has ended, or in an AsyncLocalStorage.snapshot() taken outside of works.`,
       fields,
     );
   }

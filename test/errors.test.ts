@@ -72,7 +72,7 @@ const rows: Row[] = [
     says: [`pool "orders": no resource after 123.5 ms (${phase};`, counted],
     remedy: {
       queue: "Look for works that hold too long first, then raise the size, then the timeout.",
-      open: "No connection could be opened in that time: see the cause, and whether the server is up.",
+      open: "No connection could be opened in that time: see the cause, and whether the server is up and takes more of them.",
       check: "The check of an idle resource did not end in that time: see the connector's check.",
     }[phase],
   })),
@@ -144,7 +144,10 @@ const rows: Row[] = [
     retryable: false,
     fields: { stats },
     says: [counted, "nobody could ever be served"],
-    remedy: "Pass the resource down instead of acquiring again, or make the pool larger than the works that nest.",
+    remedy:
+      "Pass the resource down instead of acquiring again, or make the pool larger than the works that nest. A call that " +
+      "its work does not await is counted too: make it when the work has ended, or in an AsyncLocalStorage.snapshot() " +
+      "taken outside of works.",
   },
   {
     made: new errors.NoMemberError({ stats, cause }),

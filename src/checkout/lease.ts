@@ -40,8 +40,8 @@ export class PoolLease<R> implements Lease<R> {
   readonly slot: number;
   /** Where it was acquired, when that is wanted. */
   readonly stack: string | undefined;
-  /** The lease of the work that acquired it. */
-  readonly within: PoolLease<R> | undefined;
+  /** The lease of the work that acquired it; once it is over itself, the nearest above it that is not. */
+  #within: PoolLease<R> | undefined;
   /** Why it is over, when not by its own release. */
   endedBy: Error | undefined = undefined;
   /** The pool has ended it, and its holder has not given it back yet. */
@@ -55,7 +55,7 @@ export class PoolLease<R> implements Lease<R> {
     this.#lender = lender;
     this.slot = unit.place.slot;
     this.stack = stack;
-    this.within = within;
+    this.#within = within;
   }
 
   get resource(): R {
@@ -72,6 +72,10 @@ export class PoolLease<R> implements Lease<R> {
       if (this.endedBy !== undefined) this.#controller.abort(this.endedBy);
     }
     return this.#controller.signal;
+  }
+
+  get within(): PoolLease<R> | undefined {
+    return this.#within;
   }
 
   /** Whether the resource is its holder's still. */
@@ -106,19 +110,32 @@ export class PoolLease<R> implements Lease<R> {
   end(reason: Error): void {
     if (this.#unit === undefined) return;
     this.#unit = undefined;
+    const { onEnd } = this;
+    this.#cut();
     this.endedBy = reason;
     this.#owed = true;
     this.#controller?.abort(reason);
-    this.onEnd?.(reason);
+    onEnd?.(reason);
   }
 
   /** Takes the resource from its holder. Nothing: it is not the holder's any more. */
   #take(): Unit<R> | undefined {
     const unit = this.#unit;
-    if (unit !== undefined) this.#unit = undefined;
-    else if (this.#owed) this.#owed = false;
+    if (unit !== undefined) {
+      this.#unit = undefined;
+      this.#cut();
+    } else if (this.#owed) this.#owed = false;
     else this.#lender.releasedLate(this);
     return unit;
+  }
+
+  /**
+   * It is over, and so may be some above it: nobody asks for these. Whoever still has it, as the context of a promise does,
+   * must not have them too, nor its work: one that starts its successor would be kept by it, and all before them.
+   */
+  #cut(): void {
+    this.onEnd = undefined;
+    while (this.#within !== undefined && !this.#within.inForce) this.#within = this.#within.within;
   }
 }
 

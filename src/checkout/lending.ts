@@ -50,6 +50,8 @@ export interface LendingOwner {
   stats(): PoolStats;
   /** Resources that somebody waits for to be ready. */
   wanted(): number;
+  /** Whether somebody waits for the pool itself. */
+  awaited(): boolean;
   /** Something has changed that somebody may wait for. */
   changed(): void;
 }
@@ -91,6 +93,10 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   #upkeepAt = Infinity;
   #pinging = 0;
   #resets = 0;
+  /** There may be a place where opening has failed for good. */
+  #failedForGood = false;
+  /** Somebody has waited since nobody waited or worked. */
+  #hurried = false;
   /** Checks that are made because callers wait. */
   #checks = 0;
 
@@ -102,7 +108,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     this.#owner = owner;
     this.runtime = runtime;
     this.line = new Line<Ticket<R>>(runtime, queue);
-    this.#overdue = new Deadlines<LeaseTimer<R>>(runtime, ({ unit }) => this.#expire(unit), { keepAlive: false });
+    this.#overdue = new Deadlines<LeaseTimer<R>>(runtime, ({ unit }) => this.#expire(unit), { keepAlive: true });
     this.#leaking = new Deadlines<LeaseTimer<R>>(runtime, ({ unit }) => this.#tellLeak(unit), { keepAlive: false });
   }
 
@@ -176,13 +182,26 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     emit("pool.queued", { pool: this.#options.name, waiting: this.line.size });
     this.#offerIdle();
     this.grow();
-    if (this.line.size === 1) this.#tree.nudge();
+    if (this.line.size === 1) this.hurry();
     return ticket.promise;
   }
 
   /** What the caller of `acquire` gets to hold. */
   handle(lease: PoolLease<R>): Lease<R> {
     return this.#dropped === undefined ? lease : new WatchedLease(lease, this.#dropped);
+  }
+
+  /** Somebody waits: what is not open is tried as soon as may be, and the program does not end before. */
+  hurry(): void {
+    this.#hurried = true;
+    this.#tree.nudge();
+  }
+
+  /** Nobody does, or works, any more, unless somebody still waits for the pool to be ready. */
+  relax(): void {
+    if (this.#owner.awaited() || !this.atRest) return;
+    this.#hurried = false;
+    this.#tree.relax();
   }
 
   // What leases and tickets tell.
@@ -222,9 +241,14 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     this.totals.timedOut++;
     const waitedMs = this.runtime.now() - ticket.joinedAt;
     const stats = this.stats();
-    const phase = stats.ready === 0 ? "open" : this.#checks > 0 ? "check" : "queue";
-    const fields = { stats, waitedMs, cause: this.lastError() };
-    const error = withoutStack(() => new AcquireTimeoutError(phase, fields));
+    const cause = this.lastError();
+    // With room for more and no success in opening them, a larger pool or shorter works would be the wrong advice.
+    const unopened = stats.ready === 0 || (cause !== undefined && stats.ready < this.#options.settings.max);
+    const phase = stats.ready > 0 && this.#checks > 0 ? "check" : unopened ? "open" : "queue";
+    const fields = { stats, waitedMs, cause };
+    const error = withoutStack(() =>
+      phase === "open" && stats.fatal > 0 ? new OpenFailedError(fields) : new AcquireTimeoutError(phase, fields),
+    );
     this.#turnAway(ticket, error, waitedMs);
   }
 
@@ -314,6 +338,7 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
       this.#memories.push(place.memory);
       if (this.#memories.length > this.#options.settings.max) this.#memories.shift();
     }
+    this.#failedForGood ||= stateOf(place) === "fatal";
     if (this.phase !== "closed") {
       if (this.line.size > 0 && this.hopeless()) this.#refuseAll(() => this.#openFailed());
       this.grow();
@@ -347,12 +372,30 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   /** Opens what is needed and may be. O(1) when the pool is at its largest, else O(resources). */
   grow(): void {
     const { max, maxOpening } = this.#options.settings;
-    if (this.phase === "closed" || this.#tree.places.size >= max) return;
+    if (this.phase === "closed") return;
+    if (this.#failedForGood) this.#tryFatalAgain();
+    if (this.#tree.places.size >= max) return;
     const { active, starting, coming, fatal, all } = this.#count();
-    if (fatal > 0) return; // The configuration is wrong, until recycle() is told that it is not.
+    if (fatal > 0) return; // The others would fail as well.
     const short = Math.max(this.#target() - active, this.line.size - coming);
     for (let more = Math.min(short, maxOpening - starting, max - all); more > 0; more--) {
       this.#tree.add(this.#options.endpoint, this.#memories.pop());
+    }
+  }
+
+  /**
+   * Where opening has failed for good nothing is tried again, before `recycle`, as long as there is no other resource. With
+   * another in the pool the configuration was right once, and may be so again: the place is given to a new attempt when
+   * somebody wants it, as seldom as the backoff's `maxMs` says.
+   */
+  #tryFatalAgain(): void {
+    const now = this.runtime.now();
+    const fatal = [...this.#tree.places].filter((place) => stateOf(place) === "fatal");
+    this.#failedForGood = fatal.length > 0;
+    if (this.hopeless() || (this.line.size === 0 && this.#active() - fatal.length >= this.#target())) return;
+    for (const place of fatal) {
+      const { attemptedAt, backoff } = place.memory;
+      if (attemptedAt + backoff.maxMs <= now) this.#tree.leave(place);
     }
   }
 
@@ -418,7 +461,9 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
     }
     if (ticket.inside !== undefined && this.#isDeadlock(ticket.inside))
       return new NestedUseError({ stats: this.stats() });
-    if (!this.line.join(ticket, this.runtime.now(), waitMs)) {
+    // Each resource that nobody has, opened or yet to be opened, is for one who does not wait for another to be done.
+    const besides = Math.max(this.#options.settings.max - this.leases, 0);
+    if (!this.line.join(ticket, this.runtime.now(), waitMs, besides)) {
       return new QueueFullError(this.line.limit, { stats: this.stats() });
     }
     return undefined;
@@ -701,7 +746,9 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   }
 
   #rest(): void {
-    if (this.atRest) this.onRest?.();
+    if (!this.atRest) return;
+    if (this.#hurried) this.relax();
+    this.onRest?.();
   }
 
   #refuseAll(error: () => Error): void {

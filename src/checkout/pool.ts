@@ -120,7 +120,9 @@ export class CheckoutPool<R> implements Pool<R> {
    * with `ERR_CONNECTION_LOST`.
    *
    * A work that uses its own pool again, and waits for that, can wait for itself: when every resource is held by such a
-   * work, the last of them to ask gets a `NestedUseError`.
+   * work, the last of them to ask gets a `NestedUseError`. A call that the work does not await is taken for one that it does,
+   * as is one of a timer it has set that comes while it runs. To begin something that is to outlive the work, leave its
+   * async context: `const outside = AsyncLocalStorage.snapshot()` where no work runs, then `outside(() => pool.use(…))`.
    *
    * @throws as `acquire`; what `work` throws; {ConnectionLostError} when the resource is lost under a work that has not
    *   settled one tick later; {LeaseError} `ERR_LEASE_EXPIRED`.
@@ -145,10 +147,10 @@ export class CheckoutPool<R> implements Pool<R> {
     signal?.throwIfAborted();
     const lending = this.#lending;
     if (lending.phase !== "open") throw lending.closedError();
-    if (wanted > this.#settings.max) {
-      throw new OptionError("CheckoutPool.ready: min", `at most max (${this.#settings.max})`, min);
-    }
     const test = (): boolean => {
+      // Asked for too many, or the pool has been made smaller meanwhile.
+      const { max } = this.#settings;
+      if (wanted > max) throw new OptionError("CheckoutPool.ready: min", `at most max (${max})`, min);
       if (!lending.hopeless()) return this.#tree.counts().ready >= wanted;
       throw new OpenFailedError({ stats: this.stats(), cause: lending.lastError() });
     };
@@ -160,10 +162,11 @@ export class CheckoutPool<R> implements Pool<R> {
     try {
       const waiting = this.#conditions.wait(test, { timeoutMs, signal, late });
       lending.grow();
-      this.#tree.nudge();
+      lending.hurry();
       await waiting;
     } finally {
       this.#wanted.delete(want);
+      lending.relax();
     }
   }
 
@@ -244,6 +247,7 @@ export class CheckoutPool<R> implements Pool<R> {
     } finally {
       awake.cancel();
     }
+    await this.#refilled();
   }
 
   close(options: { readonly timeoutMs?: number } = {}): Promise<CloseReport> {
@@ -268,6 +272,22 @@ export class CheckoutPool<R> implements Pool<R> {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** Resolves when what the pool keeps open is open. */
+  async #refilled(): Promise<void> {
+    const lending = this.#lending;
+    const refilled = this.#conditions.until(() => {
+      if (this.#tree.counts().ready >= this.#settings.min) return true;
+      if (lending.hopeless()) throw new OpenFailedError({ stats: this.stats(), cause: lending.lastError() });
+      return false;
+    }, true);
+    lending.hurry();
+    try {
+      await refilled;
+    } finally {
+      lending.relax();
+    }
   }
 
   async #acquireWith(options: AcquireOptions): Promise<Lease<R>> {
@@ -295,6 +315,7 @@ export class CheckoutPool<R> implements Pool<R> {
       {
         stats: () => this.stats(),
         wanted: () => Math.max(0, ...Array.from(this.#wanted, ({ min }) => min)),
+        awaited: () => this.#conditions.wanted,
         changed: () => this.#conditions.look(),
       },
     );

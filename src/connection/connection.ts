@@ -13,7 +13,7 @@
 import { asError } from "../errors.ts";
 import { type ExitReason, type HasProcess, Process, type Self } from "../process/index.ts";
 import type { Registration, Registry } from "../registry/index.ts";
-import type { Runtime, Timer } from "../runtime/index.ts";
+import { HeldTimer, type Runtime, type Timer } from "../runtime/index.ts";
 import { emit } from "../telemetry/index.ts";
 import type { Connector, Endpoint, OpenContext } from "./connector.ts";
 import { type Effect, type Event, initialState, type Memory, type State, step } from "./machine.ts";
@@ -76,10 +76,10 @@ export class Connection<R, M> implements HasProcess {
   #state: State<R>;
   #member: M | undefined;
   #registration: Registration | undefined;
-  #retry: Timer | undefined;
+  #retry: HeldTimer | undefined;
   #overdue: Timer | undefined;
   /** The attempt to open that goes on, or went on last. */
-  #opening: { readonly controller: AbortController; readonly timer: Timer } | undefined;
+  #opening: { readonly controller: AbortController; readonly timer: HeldTimer } | undefined;
   #openedAt = 0;
   #events: Event<R>[] = [];
   #stepping = false;
@@ -152,7 +152,15 @@ export class Connection<R, M> implements HasProcess {
 
   /** Somebody waits: try as soon as the backoff's `minMs` allows. */
   nudge(): void {
-    if (this.#state.at === "waiting") this.#post({ on: "nudge" });
+    const { at } = this.#state;
+    if (at === "waiting") this.#post({ on: "nudge" });
+    else if (at !== "opening") return;
+    this.#hold(this.#host.wanted());
+  }
+
+  /** Nobody waits any more. What goes on goes on, but the program need not wait for it. */
+  relax(): void {
+    this.#hold(false);
   }
 
   /** The resource is no good any more, though it has not said so. */
@@ -170,6 +178,12 @@ export class Connection<R, M> implements HasProcess {
   /** Nothing is in flight any more; called by the pool when that becomes true of a draining connection. */
   quiet(): void {
     if (this.#state.at === "draining") this.#post({ on: "quiet" });
+  }
+
+  /** Whether the program waits for the next attempt, or for the end of the one that goes on. */
+  #hold(alive: boolean): void {
+    this.#retry?.hold(alive);
+    this.#opening?.timer.hold(alive);
   }
 
   /** One event at a time: an effect that causes another event finishes first. */
@@ -224,7 +238,7 @@ export class Connection<R, M> implements HasProcess {
         return;
       case "retryIn":
         this.#retry?.cancel();
-        this.#retry = host.runtime.setTimer(() => this.#post({ on: "retry" }), effect.delayMs);
+        this.#retry = new HeldTimer(host.runtime, () => this.#post({ on: "retry" }), effect.delayMs, host.wanted());
         return;
       case "cancelRetry":
         this.#retry?.cancel();
@@ -278,11 +292,12 @@ export class Connection<R, M> implements HasProcess {
     const failed = (error: Error): void => {
       this.#post({ on: "failed", attempt, error, fatal: this.#isFatal(error) });
     };
-    const timer = runtime.setTimer(() => {
+    const late = (): void => {
       const error = new Error(`opening took longer than ${openTimeoutMs} ms`);
       controller.abort(error);
       this.#post({ on: "failed", attempt, error, fatal: false });
-    }, openTimeoutMs);
+    };
+    const timer = new HeldTimer(runtime, late, openTimeoutMs, this.#host.wanted());
     this.#opening = { controller, timer };
     const context: OpenContext = {
       signal: controller.signal,

@@ -28,7 +28,11 @@ export interface Connector<R> {
   capacity?(resource: R): number;
   /** Whether what a work rejected with speaks against the resource. @default all but the caller's own abort */
   isFailure?(error: unknown): boolean;
-  /** Whether an error of `open` is one of configuration, which retrying cannot mend. @default false */
+  /**
+   * Whether an error of `open` is one of configuration, which retrying cannot mend. It is not tried again there before
+   * `recycle`; in a checkout pool that has other resources, no sooner than the backoff's `maxMs` later, when somebody waits.
+   * @default false
+   */
   isFatal?(error: Error): boolean;
 }
 

@@ -31,10 +31,14 @@ export class Conditions {
     return false;
   }
 
-  /** Resolves when something has become true; rejects when the test throws, or the pool ends. */
-  until(test: () => boolean): Promise<void> {
+  /**
+   * Resolves when something has become true; rejects when the test throws, or the pool ends.
+   *
+   * @param wants Whether it waits for a connection. @default false
+   */
+  until(test: () => boolean, wants: boolean = false): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#add({ test, wants: false, resolve, reject });
+      this.#add({ test, wants, resolve, reject });
     });
   }
 

@@ -40,9 +40,10 @@ export interface Pool<R> extends HasProcess, AsyncDisposable {
    */
   resize(size: number): Promise<void>;
   /**
-   * Replaces every connection, spread over `overMs`, and interrupts nobody. Resolves when all are new.
+   * Replaces every connection, spread over `overMs`, and interrupts nobody. Resolves when all are new: for a checkout pool,
+   * when the old ones are gone and `min` are ready again, however long its server is down.
    *
-   * @throws {ClosedError} when the pool is closed first.
+   * @throws {ClosedError} when the pool is closed first. {OpenFailedError} when `min` new ones can never be opened.
    */
   recycle(options?: { readonly overMs?: number }): Promise<void>;
   /**

@@ -18,7 +18,10 @@ import { Deadlines, type DurationList, type Runtime, type Timed, type Timer } fr
 import { type ShedOptions, Shedding } from "./shedding.ts";
 
 export interface QueueOptions {
-  /** Callers that may wait at once. @default 1_000 */
+  /**
+   * Callers that may wait at once. In a checkout pool, besides those for whom there is a resource that nobody has, or room for
+   * one: each is waiting for it to be opened, checked or reset. So with 0 nobody waits for what others have. @default 1_000
+   */
   readonly limit?: number;
   /** Turns away those who have waited too long while callers arrive faster than they are served (CoDel). @default false */
   readonly shed?: boolean | ShedOptions;
@@ -93,9 +96,9 @@ export class Line<W extends Waiter> {
     return this.#size;
   }
 
-  /** Joins at the end. False: the line is at its limit. */
-  join(waiter: W, now: number, waitMs: number): boolean {
-    if (this.#size >= this.limit) return false;
+  /** Joins at the end. False: the line is at its limit, not counting as many as will be served `besides`. */
+  join(waiter: W, now: number, waitMs: number, besides: number = 0): boolean {
+    if (this.#size >= this.limit + besides) return false;
     const level = this.#levelOf(waiter.priority);
     this.#enter(waiter, level, level.last, undefined, now, waitMs);
     return true;

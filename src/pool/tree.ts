@@ -179,8 +179,14 @@ export class PoolTree<R, M> {
     else this.#goneIfEmpty(place);
   }
 
+  /** Somebody has come to wait for a connection. */
   nudge(): void {
     for (const place of this.places) place.connection?.nudge();
+  }
+
+  /** The last who waited has left. */
+  relax(): void {
+    for (const place of this.places) place.connection?.relax();
   }
 
   /** How many connections are in which state. A place whose process is just being put back counts as opening. */

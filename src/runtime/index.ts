@@ -4,5 +4,6 @@ export { Carried } from "./carried.ts";
 export { Dice } from "./dice.ts";
 export { newPromise, takeReject, takeResolve } from "./deferred.ts";
 export { Deadlines, type DurationList, type Timed } from "./deadlines.ts";
+export { HeldTimer } from "./held.ts";
 export { type Runtime, systemRuntime, type Timer, type TimerOptions } from "./runtime.ts";
 export { atEndOfTurn, turnIsAwaited } from "./turn.ts";

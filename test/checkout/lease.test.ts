@@ -1,6 +1,7 @@
 /** Leases are tokens, good once: what a holder does with one that is over reaches nobody else's. */
 
 import { expect, describe, test } from "vitest";
+import type { PoolLease } from "../../src/checkout/lease.ts";
 import type { LeaseError } from "../../src/index.ts";
 import { alive } from "../sim/garbage.ts";
 import { codeOf, scene } from "./scene.ts";
@@ -261,3 +262,23 @@ describe("a leak report", () => {
     }),
   );
 });
+
+test(
+  "the lease of a work that was begun by another holds none of those that are over, however many there were",
+  scene(async (s) => {
+    await s.start({ max: 10 });
+    const works: WeakRef<PoolLease<unknown>>[] = [];
+    let last: Promise<void> = Promise.resolve();
+    const link = async (left: number): Promise<void> => {
+      // What is acquired in a work knows the lease of the work.
+      const lease = (await s.pool.acquire()) as PoolLease<unknown>;
+      if (lease.within !== undefined) works.push(new WeakRef(lease.within));
+      lease.release();
+      if (left > 0) last = s.pool.use(() => link(left - 1)); // It begins before this one is over.
+    };
+    await s.until(s.pool.use(() => link(50)));
+    while (works.length < 51) await s.until(last);
+    expect(works.length).toBe(51);
+    expect(await alive(works)).toBeLessThanOrEqual(2);
+  }),
+);

@@ -108,6 +108,21 @@ describe("ready", () => {
 
 describe("resize", () => {
   test(
+    "tells those who wait for more than there will be",
+    scene(async (s) => {
+      s.server.always({ ms: 1_000 });
+      await s.start({ max: 5 });
+      const [five, two] = [5, 2].map((min) => s.follow(`ready ${min}`, s.pool.ready({ min })));
+      await s.advance(100);
+      await s.until(s.pool.resize(2));
+      expect([five?.outcome, two?.outcome]).toEqual(["ERR_OPTION", "pending"]);
+      await s.advance(1_000);
+      expect(two?.outcome).toBe("ok");
+      s.check();
+    }),
+  );
+
+  test(
     "to more serves those who wait",
     scene(async (s) => {
       await s.start({ max: 1 });
@@ -169,7 +184,7 @@ describe("resize", () => {
       await s.until(s.pool.resize(1));
       expect(s.pool.stats()).toMatchObject({ size: 1, idle: 1 });
       await s.advance(1_000);
-      expect(ready.outcome).toBe("ERR_POOL_ACQUIRE_TIMEOUT");
+      expect(ready.outcome).toBe("ERR_OPTION");
       s.check();
     }),
   );
@@ -209,6 +224,40 @@ describe("resize", () => {
 });
 
 describe("recycle", () => {
+  test(
+    "is done when min are ready again, however often that fails, and the program does not end before",
+    scene(async (s) => {
+      await s.start({ min: 2, backoff: { kind: "exponential", minMs: 1_000 } });
+      await s.until(s.pool.ready());
+      const startedAt = s.runtime.now();
+      s.server.next("rejects", "rejects", "ok", "rejects");
+      const recycled = s.follow("recycle", s.pool.recycle());
+      await s.settle();
+      expect([recycled.outcome, s.pool.stats().ready]).toEqual(["pending", 0]);
+      expect(s.runtime.keepAliveTimers).toBe(2);
+      await s.advance(1_000);
+      expect([recycled.outcome, s.pool.stats().ready]).toEqual(["pending", 1]);
+      await s.advance(1_000);
+      expect([recycled.outcome, s.pool.stats().ready]).toEqual(["ok", 2]);
+      expect(s.runtime.now() - startedAt).toBe(2_000);
+      expect(s.runtime.keepAliveTimers).toBe(0);
+      s.check();
+    }),
+  );
+
+  test(
+    "is told when the new ones can never be opened",
+    scene(async (s) => {
+      await s.start({ min: 1 });
+      s.server.always("fatal");
+      expect(await s.outcome(s.pool.recycle())).toBe("ERR_POOL_OPEN_FAILED");
+      expect(s.runtime.now()).toBe(0);
+      s.server.always("ok");
+      await s.until(s.pool.recycle());
+      expect(s.pool.stats()).toMatchObject({ ready: 1, fatal: 0 });
+    }),
+  );
+
   test(
     "replaces what is idle at once, what is out when it is given back, and is done then",
     scene(async (s) => {

@@ -99,6 +99,40 @@ describe("callers who wait", () => {
   );
 
   test(
+    "do not count when there is room to open one for them: a limit of 0 opens and serves as many as max",
+    scene(async (s) => {
+      s.server.always({ ms: 100 });
+      await s.start({ max: 3, maxOpening: 1, queue: { limit: 0 } });
+      const callers = Array.from({ length: 4 }, () => s.acquire());
+      await s.settle();
+      expect(callers.map(({ outcome }) => outcome)).toEqual(["pending", "pending", "pending", "ERR_POOL_QUEUE_FULL"]);
+      await s.advance(300);
+      expect(callers.slice(0, 3).map(({ at }) => at)).toEqual([100, 200, 300]);
+      expect(await s.outcome(s.pool.acquire())).toBe("ERR_POOL_QUEUE_FULL");
+      s.check();
+      callers[0]?.discard();
+      const next = s.acquire();
+      await s.advance(100);
+      expect(next.outcome, "one is opened in the place of what was discarded").toBe("ok");
+      s.check();
+    }),
+  );
+
+  test(
+    "do not count when what is idle is being checked for them",
+    scene(async (s) => {
+      s.server.checking = () => ({ ms: 50 });
+      await s.start({ max: 1, hooks: ["check"], checkAfterIdleMs: 10, queue: { limit: 1 } });
+      (await s.hold()).release();
+      await s.advance(10);
+      const callers = [s.acquire(), s.acquire(), s.acquire()];
+      await s.advance(50);
+      expect(callers.map(({ outcome }) => outcome)).toEqual(["ok", "pending", "ERR_POOL_QUEUE_FULL"]);
+      s.check();
+    }),
+  );
+
+  test(
     "have one timer for all of them",
     scene(async (s) => {
       await s.start({ max: 1 });
@@ -181,7 +215,8 @@ describe("a caller whose time is over", () => {
       s.server.always("rejects");
       const caller = s.acquire({ timeoutMs: 100 });
       await s.advance(100);
-      expect(caller.error).toMatchObject({ phase: "queue", cause: { code: "ECONNREFUSED" } });
+      expect(caller.error).toMatchObject({ phase: "open", cause: { code: "ECONNREFUSED" } });
+      expect((caller.error as Error).message).toContain("see the cause");
     }),
   );
 

@@ -257,6 +257,73 @@ describe("a server that refuses", () => {
   );
 });
 
+describe("a server that refuses for good, when the pool has another resource,", () => {
+  const seldom = { minMs: 100, maxMs: 5_000 };
+
+  test(
+    "is what a caller is told of whose time is over, unless the other is given back to it",
+    scene(async (s) => {
+      await s.start({ max: 2, backoff: seldom });
+      const holder = await s.hold();
+      s.server.always("fatal");
+      const late = s.acquire({ timeoutMs: 100 });
+      const served = s.acquire({ timeoutMs: 200 });
+      await s.advance(100);
+      expect(late).toMatchObject({
+        outcome: "ERR_POOL_OPEN_FAILED",
+        error: { cause: { code: "EFATAL" }, waitedMs: 100 },
+      });
+      expect(s.pool.stats()).toMatchObject({ fatal: 1, waiting: 1, totals: { timedOut: 1 } });
+      holder.release();
+      await s.settle();
+      expect(served.outcome).toBe("ok");
+      s.check();
+    }),
+  );
+
+  test(
+    "is called again for one who waits, once in a maxMs, and the pool is as large as before when it is right again",
+    scene(async (s) => {
+      await s.start({ max: 3, maxOpening: 1, backoff: seldom });
+      await s.hold();
+      s.server.always("fatal");
+      for (let round = 0; round < 120; round++) {
+        s.acquire({ timeoutMs: 100 });
+        await s.advance(100);
+      }
+      expect(s.server.times).toEqual([0, 0, 5_000, 10_000]);
+      expect(s.pool.stats()).toMatchObject({ size: 2, ready: 1, fatal: 1 });
+      s.server.always("ok");
+      await s.advance(60_000);
+      expect(s.server.times.length, "nobody waits").toBe(4);
+      const callers = [s.acquire(), s.acquire()];
+      await s.settle();
+      expect(callers.map(({ outcome }) => outcome)).toEqual(["ok", "ok"]);
+      expect(s.pool.stats()).toMatchObject({ size: 3, ready: 3, fatal: 0 });
+      s.check();
+    }),
+  );
+
+  test(
+    "is not called again when that one is gone too: all are told at once, until recycle",
+    scene(async (s) => {
+      await s.start({ max: 2, backoff: seldom });
+      const holder = await s.hold();
+      s.server.always("fatal");
+      s.acquire({ timeoutMs: 100 });
+      await s.advance(100);
+      holder.discard();
+      await s.advance(60_000);
+      expect(await s.outcome(s.pool.acquire())).toBe("ERR_POOL_OPEN_FAILED");
+      expect(s.server.times.length).toBe(2);
+      s.server.always("ok");
+      await s.until(s.pool.recycle());
+      await s.hold();
+      s.check();
+    }),
+  );
+});
+
 describe("an opening", () => {
   test(
     "that hangs is given up at openTimeoutMs, and made again",
@@ -356,3 +423,56 @@ test(
     s.check();
   }),
 );
+
+describe("a program", () => {
+  test(
+    "does not end while a caller without a limit waits for the next attempt, or for the end of one, and may end when he has left",
+    scene(async (s) => {
+      s.server.next("rejects", "never");
+      await s.start({ max: 1, min: 1, backoff, openTimeoutMs: 1_000 });
+      expect([s.pool.stats().waitingToReopen, s.runtime.keepAliveTimers], "nobody waits yet").toEqual([1, 0]);
+      const gone = new AbortController();
+      const caller = s.acquire({ timeoutMs: Infinity, signal: gone.signal });
+      expect([s.runtime.keepAliveTimers, s.runtime.timers]).toEqual([1, 1]);
+      await s.advance(100);
+      expect([s.pool.stats().opening, s.runtime.keepAliveTimers]).toEqual([1, 1]);
+      gone.abort(new Error("enough"));
+      await s.settle();
+      expect([caller.outcome, s.runtime.keepAliveTimers, s.runtime.timers]).toEqual(["enough", 0, 1]);
+      const other = s.acquire({ timeoutMs: Infinity });
+      expect(s.runtime.keepAliveTimers, "it was being opened already").toBe(1);
+      await s.advance(999);
+      expect(other.outcome).toBe("pending");
+      await s.advance(1);
+      expect([other.outcome, s.server.times]).toEqual(["ok", [0, 100, 1_100]]);
+      s.check();
+    }),
+  );
+
+  test(
+    "does not end while somebody waits, without a limit, for the pool to be ready",
+    scene(async (s) => {
+      s.server.next("rejects");
+      await s.start({ min: 1, backoff });
+      const ready = s.follow("ready", s.pool.ready({ timeoutMs: Infinity }));
+      expect(s.runtime.keepAliveTimers).toBe(1);
+      await s.advance(100);
+      expect([ready.outcome, s.runtime.keepAliveTimers]).toEqual(["ok", 0]);
+    }),
+  );
+
+  test(
+    "does not end before a lease that is out of time: a work, or whoever waits, is told so",
+    scene(async (s) => {
+      await s.start({ max: 1, leaseTimeoutMs: 1_000 });
+      const work = s.use();
+      await s.settle();
+      const waits = s.acquire({ timeoutMs: Infinity });
+      expect(s.runtime.keepAliveTimers).toBe(1);
+      await s.advance(1_000);
+      expect([work.outcome, waits.outcome]).toEqual(["ERR_LEASE_EXPIRED", "ok"]);
+      waits.release();
+      expect(s.runtime.keepAliveTimers).toBe(0);
+    }),
+  );
+});

@@ -356,6 +356,28 @@ describe("a work that uses its own pool again", () => {
   );
 
   test(
+    "and does not await that is told how to leave its context, and there is served when it has ended",
+    scene(async (s) => {
+      await s.start({ max: 1 });
+      const outside = AsyncLocalStorage.snapshot();
+      let audit: Promise<string> | undefined;
+      let refused: Promise<unknown> | undefined;
+      await s.until(
+        s.pool.use(async () => {
+          refused = s.pool.use(() => "audit").catch((error: unknown) => error);
+          audit = outside(() => s.pool.use(() => "audit"));
+          await s.server.pause(10);
+        }),
+      );
+      expect(await refused).toMatchObject({ code: "ERR_POOL_NESTED" });
+      expect(((await refused) as Error).message).toMatch(/does not await.*AsyncLocalStorage\.snapshot/);
+      expect(await s.until(audit as Promise<string>)).toBe("audit");
+      expect(s.runtime.now()).toBe(10);
+      s.check();
+    }),
+  );
+
+  test(
     "may use another pool as it likes",
     scene(async (s) => {
       await s.start({ max: 1 });
