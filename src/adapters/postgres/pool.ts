@@ -36,7 +36,7 @@ import { postgresConnector } from "./connector.ts";
 import { loadDriver } from "./driver.ts";
 import { failSubmittable, handleOf, isSubmittable, refuse } from "./handle.ts";
 import { type PoolConfig, type ShownOptions, type SplitConfig, shownOptions, splitConfig } from "./options.ts";
-import type { Session, SessionHost } from "./session.ts";
+import type { Holder, Session, SessionHost } from "./session.ts";
 import type {
   ClientClass,
   PoolClient,
@@ -313,7 +313,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       verify,
       opened: (session) => {
         this.#sessions.add(session);
-        this.emit("connect", session.client);
+        this.#tell("connect", session.client);
       },
       failed: (session, error) => this.#tell("error", error, session.client),
       closed: (session) => {
@@ -351,8 +351,8 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
     return this.#pool.acquire(options);
   }
 
-  #hold(session: Session): void {
-    session.hold();
+  #hold(session: Session, holder: Holder): void {
+    session.hold(holder);
     this.#tell("acquire", session.client);
   }
 
@@ -366,11 +366,12 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
     const lease = await this.#acquire(options);
     const session = lease.resource;
     const { client } = session;
-    this.#hold(session);
+    this.#hold(session, lease);
     let over = false;
     const handle = handleOf({
       client,
       inForce: () => void lease.resource,
+      asked: () => session.asked(),
       release: (error) => {
         if (over) {
           lease.release(); // Does nothing but tell that it was done twice.
@@ -415,7 +416,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       reject(lost);
       return;
     }
-    this.#hold(session);
+    this.#hold(session, lease);
     let answered = false; // pg may fail a query, and then say how the server took it.
     const settle = (error: unknown, result: unknown): void => {
       if (answered) return;
@@ -441,7 +442,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       const lease = await this.#acquire();
       const session = lease.resource;
       const { client } = session;
-      this.#hold(session);
+      this.#hold(session, lease);
       done = (): void => {
         client.removeListener("drain", done);
         client.removeListener("end", done);
@@ -465,18 +466,19 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
         client,
         inForce: () => {
           if (over) throw new LeaseError("ERR_LEASE_RELEASED", { stats: checkout.stats(), slot });
+          if (session.over) context.signal.throwIfAborted(); // By whatever has ended its lease.
         },
+        asked: () => session.asked(),
       });
       const close = (): void => {
         over = true;
         handle.leave();
       };
-      this.#hold(session);
+      this.#hold(session, context);
       try {
         const ground: Ground = {
           client: handle.client,
           close,
-          condemn: (reason) => session.condemn(reason),
           query: (text) => client.query(text),
         };
         return await work(ground, context);
