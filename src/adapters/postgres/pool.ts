@@ -263,22 +263,23 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
   }
 
   async close(options?: { readonly timeoutMs?: number }): Promise<CloseReport> {
-    const checkout = this.#checkout ?? (await this.#started.catch(() => undefined));
-    const closing = checkout?.close(options) ?? Promise.resolve({ finished: 0, aborted: 0 });
+    const before = this.#ending;
     this.#ending = true;
+    const checkout = this.#checkout ?? (await this.#started.catch(() => undefined));
+    let report: CloseReport | undefined;
     try {
-      return await closing;
+      report = await checkout?.close(options);
     } catch (error) {
-      this.#ending = false; // An option was wrong: nothing has happened.
+      this.#ending = before; // An option was wrong: nothing has happened.
       throw error;
-    } finally {
-      this.#ended = this.#ending;
     }
+    this.#ended = true;
+    return report ?? { finished: 0, aborted: 0 };
   }
 
   async destroy(reason?: Error): Promise<void> {
-    const checkout = this.#checkout ?? (await this.#started.catch(() => undefined));
     this.#ending = true;
+    const checkout = this.#checkout ?? (await this.#started.catch(() => undefined));
     await checkout?.destroy(reason);
     this.#ended = true;
   }
@@ -292,7 +293,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
   }
 
   async #start(): Promise<CheckoutPool<Session>> {
-    const Client = this.#config.Client ?? (await loadDriver());
+    const Client = (this.#config.Client as ClientClass | undefined) ?? (await loadDriver());
     const connector = this.#connector(Client);
     const checkout = await CheckoutPool.start<Session>({ ...this.#split.checkout, name: this.name, connector });
     this.#Client = Client;
@@ -321,8 +322,10 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
         this.#tell("remove", session.client);
       },
     };
+    // Who has put a password before the host has no valid address, and is not to read it in every event.
+    const shown = address?.slice(address.lastIndexOf("@") + 1);
     const endpoint =
-      address === undefined ? "postgres" : `${address}:${port}${database === undefined ? "" : `/${database}`}`;
+      shown === undefined ? "postgres" : `${shown}:${port}${database === undefined ? "" : `/${database}`}`;
     return postgresConnector({ endpoint, freshPassword: typeof password === "function", Client, host });
   }
 
