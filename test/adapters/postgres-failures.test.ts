@@ -57,6 +57,21 @@ describe.skipIf(!postgresInstalled())("a connection", () => {
     await ends(p);
   });
 
+  test.each([[], ["error"]])("whose holder took all listeners away is removed too when it ends (%s)", async (...of) => {
+    const p = pool({ max: 1 });
+    const client = await p.connect();
+    const pid = client.processID;
+    const heard: unknown[] = [];
+    client.on("error", (error: unknown) => heard.push(error)).removeAllListeners(...of);
+    expect(client.listenerCount("error")).toBe(1); // The pool's.
+    client.release();
+    const removed = once(p, "remove");
+    await (await outsider()).query(terminate, [pid]);
+    await removed;
+    expect([(await p.query("SELECT 1 AS one")).rows, heard]).toEqual([[{ one: 1 }], []]);
+    await ends(p);
+  });
+
   test("that is ended while it is lent fails its holder's queries, and is not lent again", async () => {
     const p = pool({ max: 1 });
     const client = await p.connect();
@@ -118,6 +133,46 @@ describe.skipIf(!postgresInstalled())("a connection", () => {
     client.release();
     await ends(p);
     expect(p.stats().totals).toMatchObject({ acquired: 2, succeeded: 0, opened: 2, closed: 2 });
+  });
+
+  const stuck = "SELECT pg_advisory_lock(10)";
+  test.each<[string, (p: Pool) => Promise<unknown>]>([
+    ["a transaction", (p) => p.transaction((client) => client.query(stuck))],
+    ["a work", (p) => p.use((client) => client.query(stuck))],
+    [
+      "a client",
+      async (p) => {
+        const client = await p.connect();
+        client.on("error", () => undefined);
+        try {
+          await client.query(stuck);
+        } finally {
+          client.release();
+        }
+      },
+    ],
+  ])("whose lease ends in the middle of a query of %s fails it with that", async (_, ask) => {
+    const p = pool({ max: 1, leaseTimeoutMs: 30 });
+    const lock = await outsider();
+    await lock.query(stuck);
+    expect(await ask(p).catch((thrown: unknown) => thrown)).toMatchObject({
+      code: "ERR_LEASE_EXPIRED",
+      acquireStack: expect.any(String),
+    });
+    await ends(p);
+  });
+
+  test("whose lease has ended between two queries of a work refuses the second with that", async () => {
+    const p = pool({ max: 1, leaseTimeoutMs: 30 });
+    const seen = new Promise((resolve) => {
+      const told = p.use(async (client, { signal }) => {
+        await new Promise((ended) => signal.addEventListener("abort", ended));
+        resolve(await client.query("SELECT 1").catch((thrown: unknown) => thrown));
+      });
+      told.catch(() => undefined);
+    });
+    expect(await seen).toMatchObject({ code: "ERR_LEASE_EXPIRED" });
+    await ends(p);
   });
 
   test("to a server that is restarted is opened anew: those who ask in the meantime wait for it", async () => {

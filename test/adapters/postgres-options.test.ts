@@ -1,4 +1,5 @@
 /** What a pool of Postgres clients takes of pg's options and of ours, and what it refuses before anything starts. */
+import pg from "pg";
 import { expect, test } from "vitest";
 import { splitConfig } from "../../src/adapters/postgres/options.ts";
 import { Pool, type PoolConfig } from "../../src/adapters/postgres/index.ts";
@@ -41,6 +42,50 @@ test("pg's 0 is no limit; what is not given is what it is without", () => {
   expect(checkout(absent)).toEqual(checkout({}));
 });
 
+test("pg's older word for max is taken; max wins", () => {
+  expect(checkout({ poolSize: 4 })).toMatchObject({ max: 4 });
+  expect(checkout({ poolSize: 4, max: 5 })).toMatchObject({ max: 5 });
+  const p = new Pool({ poolSize: 4 });
+  later(() => p.destroy());
+  expect(p.options.max).toBe(4);
+});
+
+test("a line without an end is the longest there can be", () => {
+  expect(checkout({ queue: { limit: Infinity, shed: true } })).toMatchObject({
+    queue: { limit: Number.MAX_SAFE_INTEGER, shed: true },
+  });
+  const p = new Pool({ queue: { limit: Infinity } });
+  later(() => p.destroy());
+});
+
+test("takes what pg's types call a configuration", () => {
+  const config: pg.PoolConfig = { max: 2, Client: pg.Client };
+  const given: ConstructorParameters<typeof pg.Pool>[0] = config;
+  const pools = [new Pool(config), new Pool(given), new Pool({ Client: pg.Client })];
+  later(() => Promise.all(pools.map((p) => p.destroy())));
+  expect(pools.map((p) => p.options.max)).toEqual([2, 2, 10]);
+});
+
+test("a password that was put before the host is not shown", async () => {
+  const p = await Pool.start({ host: "me:tiger@nowhere.invalid", min: 1 });
+  later(() => p.destroy());
+  const { connections } = p.snapshot();
+  expect(connections.map(({ endpoint }) => endpoint)).toEqual(["nowhere.invalid:5432"]);
+});
+
+test("is ending from the moment that it is told to, though it has not started", async () => {
+  const p = new Pool();
+  expect(p.ending).toBe(false);
+  const ended = p.end();
+  expect([p.ending, p.ended]).toEqual([true, false]);
+  await ended;
+  expect(p.ended).toBe(true);
+  const other = new Pool();
+  const destroyed = other.destroy();
+  expect(other.ending).toBe(true);
+  await destroyed;
+});
+
 test("where both are given, ours says it more exactly", () => {
   const both = {
     connectionTimeoutMillis: 1,
@@ -55,13 +100,16 @@ test("where both are given, ours says it more exactly", () => {
 test("a client is given what is for clients, and what nobody knows by clientConfig", () => {
   const { client } = splitConfig("test", {
     ...{ host: "db", port: 5433, statement_timeout: 1_000, max: 3, name: "mine", reset: "DISCARD ALL" },
-    clientConfig: { scramMaxIterations: 8_192 },
+    scramMaxIterations: 8_192,
+    clientConfig: { newer: true },
   });
-  expect(client).toEqual({ host: "db", port: 5433, statement_timeout: 1_000, scramMaxIterations: 8_192 });
+  expect(client).toEqual({
+    ...{ host: "db", port: 5433, statement_timeout: 1_000, scramMaxIterations: 8_192, newer: true },
+  });
 });
 
 test.each<[string, unknown, string]>([
-  ["an option that is not known", { poolSize: 10 }, "poolSize"],
+  ["an option that is not known", { poolsize: 10 }, "poolsize"],
   ["min above max", { min: 3, max: 2 }, "min"],
   ["no clients at all", { max: 0 }, "max"],
   ["a time before now", { connectionTimeoutMillis: -1 }, "connectionTimeoutMillis"],

@@ -217,6 +217,28 @@ describe.skipIf(!postgresInstalled())("a pool of Postgres clients", () => {
       await ends(p);
     });
 
+    test("though who is told of its opening fails", async () => {
+      const failed = events("callback.failed");
+      const p = pool({ max: 1 });
+      p.on("connect", () => {
+        throw new Error("a listener's own");
+      });
+      expect((await p.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+      expect(failed.map(({ error }) => error.message)).toEqual(["a listener's own"]);
+      await ends(p);
+    });
+
+    test("and whose connection is out of reach when it is given back", async () => {
+      const p = pool({ max: 1 });
+      const client = await p.connect();
+      expect(client.connection.stream.writable).toBe(true);
+      client.release();
+      expect(() => client.connection).toThrow(expect.objectContaining({ code: "ERR_LEASE_RELEASED" }));
+      const used = await p.use((each) => each);
+      expect(() => used.connection).toThrow(expect.objectContaining({ code: "ERR_LEASE_RELEASED" }));
+      await ends(p);
+    });
+
     test("and opens another when one could not be set up", async () => {
       const failed = events("connection.openFailed");
       let times = 0;
@@ -302,6 +324,52 @@ describe.skipIf(!postgresInstalled())("a pool of Postgres clients", () => {
       await ends(p);
     });
 
+    test.each([false, true])(
+      "nor one with queries behind the one whose callback releases it (pipeline: %s)",
+      async (pipeline) => {
+        const p = pool({ max: 1, pipeline });
+        const client = await p.connect();
+        const next = p.connect();
+        const begun = new Promise<void>((resolve) => {
+          client.query("SELECT 1", () => client.release());
+          client.query("BEGIN", () => resolve());
+        });
+        const other = await next;
+        await begun;
+        const { rows } = await other.query("SELECT now() = statement_timestamp() AS fresh");
+        expect([rows, other.getTransactionStatus()]).toEqual([[{ fresh: true }], "I"]);
+        other.release();
+        expect(p.stats().totals).toMatchObject({ opened: 1, closed: 0 });
+        // What was noted of that one is over: the next release costs nothing.
+        await p.query("SELECT 1");
+        expect(p.stats()).toMatchObject({ idle: 1 });
+        await ends(p);
+      },
+    );
+
+    test.each<[string, (client: PoolClient) => unknown]>([
+      ["ended", (client) => client.end()],
+      ["cut off", (client) => client.connection.stream.destroy()],
+    ])("a client that its holder has %s is closed; the next caller has another", async (_, end) => {
+      const p = pool({ max: 1 });
+      const client = await p.connect();
+      const next = p.query("SELECT 1 AS one");
+      void end(client);
+      client.release();
+      expect((await next).rows).toEqual([{ one: 1 }]);
+      expect(p.stats().totals).toMatchObject({ opened: 2, closed: 1 });
+      await ends(p);
+    });
+
+    test("nor one in a transaction that a listener of its opening has begun", async () => {
+      const p = pool({ max: 1 });
+      p.on("connect", (client: pg.Client) => void client.query("BEGIN"));
+      const client = await p.connect();
+      expect(client.getTransactionStatus()).toBe("I");
+      client.release();
+      await ends(p);
+    });
+
     test("and is closed when that takes too long; its query is told", async () => {
       const p = pool({ max: 1, resetTimeoutMs: 20 });
       const lock = await outsider();
@@ -314,6 +382,17 @@ describe.skipIf(!postgresInstalled())("a pool of Postgres clients", () => {
       expect(p.stats().totals).toMatchObject({ opened: 2, closed: 1 });
       await ends(p);
     });
+
+    test.each(["DISCARD ALL", "deallocate all", "SELECT 1"])(
+      "a statement with a name is known after reset: %s, or prepared again",
+      async (reset) => {
+        const p = pool({ max: 1, reset });
+        const named = (n: number): Promise<unknown> =>
+          p.query({ name: "named", text: "SELECT $1::int AS n", values: [n] }).then(({ rows }) => rows[0].n);
+        expect([await named(1), await named(2), await named(3)]).toEqual([1, 2, 3]);
+        await ends(p);
+      },
+    );
 
     test("with reset, what a caller has left in its session is gone", async () => {
       const p = pool({ max: 1, reset: "DISCARD ALL" });

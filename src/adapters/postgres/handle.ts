@@ -4,7 +4,7 @@
  * pg's pool hands out the client itself, and whoever keeps it beyond its release talks on a connection that is somebody
  * else's by then, or releases it under them. So each lease has a handle of its own. All that a client has is reached through
  * it; once it is over, a query is refused, and so is everything else that would do something to the connection. Listeners
- * that were added through it go with it.
+ * that were added through it go with it, and `removeAllListeners` means those: the pool has its own on the client.
  *
  * The price: the handle of one lease is not that of the next, though the connection may be the same. `processID` tells
  * which it is.
@@ -16,6 +16,8 @@ export interface HandleOptions {
   readonly client: DriverClient;
   /** Throws when it is not the caller's any more. */
   readonly inForce: () => void;
+  /** Told of each query before the client is. */
+  readonly asked: () => void;
   /** What its `release` does; without it, it has none. */
   readonly release?: (error: unknown) => void;
 }
@@ -48,20 +50,29 @@ const harmless: ReadonlySet<PropertyKey> = new Set([
   "constructor",
 ]);
 
-export function handleOf({ client, inForce, release }: HandleOptions): Handle {
-  const listening: [name: string, listener: Listener][] = [];
+export function handleOf({ client, inForce, asked, release }: HandleOptions): Handle {
+  let listening: [name: string, listener: Listener][] = [];
+  const removeAllListeners = (event?: unknown): PoolClient => {
+    const leaving = listening.filter(([name]) => event === undefined || name === event);
+    listening = listening.filter((each) => !leaving.includes(each));
+    for (const [name, listener] of leaving) client.removeListener(name, listener);
+    return handle as unknown as PoolClient;
+  };
   const query: Method = (...given) => {
     try {
       inForce();
     } catch (error) {
       return refuse(given, error as Error);
     }
+    asked();
     return (client.query as Method).apply(client, given);
   };
   const handle: DriverClient = new Proxy(client, {
     get(_, name): unknown {
       if (name === "query") return query;
       if (name === "release") return release;
+      if (name === "removeAllListeners") return removeAllListeners;
+      if (name === "connection") inForce(); // What is under the client does as it is told, whoever has it by then.
       const value: unknown = Reflect.get(client, name);
       if (typeof value !== "function" || name === "constructor") return value;
       return (...given: unknown[]): unknown => {
@@ -78,9 +89,7 @@ export function handleOf({ client, inForce, release }: HandleOptions): Handle {
   });
   return {
     client: handle as unknown as PoolClient,
-    leave: () => {
-      for (const [name, listener] of listening.splice(0)) client.removeListener(name, listener);
-    },
+    leave: removeAllListeners,
   };
 }
 

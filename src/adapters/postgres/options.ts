@@ -11,7 +11,7 @@ import { type CheckoutPoolOptions, checkoutChecks } from "../../checkout/index.t
 import { OptionError } from "../../errors.ts";
 import { type Check, type Checks, callback, checkOptions, flag, text } from "../../options.ts";
 import { type Runtime, systemRuntime } from "../../runtime/index.ts";
-import type { ClientClass, PostgresClient } from "./surface.ts";
+import type { DriverClient, PostgresClient } from "./surface.ts";
 
 /** Every option may be `undefined`, as where it comes from the environment. */
 type Given<T> = { readonly [K in keyof T]?: T[K] | undefined };
@@ -27,6 +27,7 @@ export interface PostgresClientOptions {
   readonly ssl?: any;
   readonly sslnegotiation?: "postgres" | "direct" | undefined;
   readonly enableChannelBinding?: boolean | undefined;
+  readonly scramMaxIterations?: number | undefined;
   readonly application_name?: string | undefined;
   readonly fallback_application_name?: string | undefined;
   readonly client_encoding?: string | undefined;
@@ -46,6 +47,8 @@ export interface PostgresClientOptions {
 
 /** What pg's own pool can be told, and ours in the same words. */
 export interface PgPoolOptions {
+  /** pg's older name for it. @default max */
+  readonly poolSize?: number | undefined;
   /** The wait for a connection, which opening one is part of. 0: as long as it takes. @default acquireTimeoutMs */
   readonly connectionTimeoutMillis?: number | undefined;
   /** 0: none is closed for being idle. @default idleTimeoutMs */
@@ -68,8 +71,8 @@ export interface PoolConfig
   extends PostgresClientOptions,
     PgPoolOptions,
     Given<Omit<CheckoutPoolOptions<never>, "connector">> {
-  /** The driver. @default the Client of the package pg */
-  readonly Client?: ClientClass | undefined;
+  /** The driver. What pg's own type for this option leaves out, it has. @default the Client of the package pg */
+  readonly Client?: (new (config?: any) => Omit<DriverClient, "end">) | undefined;
   /** More for each client, unchecked: what a newer pg knows. */
   readonly clientConfig?: object | undefined;
   /**
@@ -91,6 +94,7 @@ const clientChecks: Checks<PostgresClientOptions> = {
   ssl: anything,
   sslnegotiation: anything,
   enableChannelBinding: anything,
+  scramMaxIterations: anything,
   application_name: anything,
   fallback_application_name: anything,
   client_encoding: anything,
@@ -114,6 +118,7 @@ const atLeastZero: Check = {
 };
 
 const pgPoolChecks: Checks<PgPoolOptions> = {
+  poolSize: checkoutChecks.max,
   connectionTimeoutMillis: atLeastZero,
   idleTimeoutMillis: { ...atLeastZero, accepts: (value) => value === null || atLeastZero.accepts(value) },
   maxLifetimeSeconds: atLeastZero,
@@ -157,10 +162,11 @@ const defaultOpenMs = 10_000;
 const defaultCloseMs = 5_000;
 
 /** @throws {OptionError} which never shows what a connection string or a password was. */
-export function splitConfig(where: string, config: PoolConfig): SplitConfig {
-  if (typeof config === "string") {
+export function splitConfig(where: string, asGiven: PoolConfig): SplitConfig {
+  if (typeof asGiven === "string") {
     throw new OptionError(where, "an object, { connectionString } for an address", undefined, "a string");
   }
+  const config = withLongestLine(asGiven);
   checkOptions(where, config, checks);
   const given = without(config, undefined);
   const {
@@ -171,15 +177,22 @@ export function splitConfig(where: string, config: PoolConfig): SplitConfig {
     maxLifetimeMs = limit(config.maxLifetimeSeconds, 1_000),
     closeTimeoutMs = defaultCloseMs,
     runtime = systemRuntime,
+    max = config.poolSize,
     maxUses,
   } = config;
   const ours = pick(given, Object.keys(checkoutChecks));
   if (maxUses === 0 || maxUses === Infinity) delete ours["maxUses"];
-  const mapped = { acquireTimeoutMs, idleTimeoutMs, maxLifetimeMs };
+  const mapped = { max, acquireTimeoutMs, idleTimeoutMs, maxLifetimeMs };
   return {
     client: { ...pick(given, Object.keys(clientChecks)), ...config.clientConfig },
     checkout: { ...ours, ...without(mapped, undefined), openTimeoutMs, closeTimeoutMs, runtime },
   };
+}
+
+/** A line without an end, which is pg's, is the longest that ours can be. */
+function withLongestLine(config: PoolConfig): PoolConfig {
+  const queue = (config as PoolConfig | null)?.queue;
+  return queue?.limit === Infinity ? { ...config, queue: { ...queue, limit: Number.MAX_SAFE_INTEGER } } : config;
 }
 
 /** pg's numbers: 0, and null, are "no limit"; what is not given is nothing. */
@@ -212,7 +225,7 @@ export interface ShownOptions extends PostgresClientOptions {
  * holds, and shows nothing of it when it is printed, as an object or as JSON.
  */
 export function shownOptions(config: PoolConfig): ShownOptions {
-  const { max = 10, min = 0, maxUses = Infinity, allowExitOnIdle = true } = config;
+  const { poolSize = 10, max = poolSize, min = 0, maxUses = Infinity, allowExitOnIdle = true } = config;
   const { maxLifetimeSeconds = 0, idleTimeoutMillis = 600_000, password, ...rest } = config;
   const numbers = { max, min, maxUses, allowExitOnIdle, maxLifetimeSeconds, idleTimeoutMillis };
   const options: ShownOptions = { ...rest, ...numbers };

@@ -36,7 +36,7 @@ import { postgresConnector } from "./connector.ts";
 import { loadDriver } from "./driver.ts";
 import { failSubmittable, handleOf, isSubmittable, refuse } from "./handle.ts";
 import { type PoolConfig, type ShownOptions, type SplitConfig, shownOptions, splitConfig } from "./options.ts";
-import type { Session, SessionHost } from "./session.ts";
+import type { Holder, Session, SessionHost } from "./session.ts";
 import type {
   ClientClass,
   PoolClient,
@@ -263,22 +263,23 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
   }
 
   async close(options?: { readonly timeoutMs?: number }): Promise<CloseReport> {
-    const checkout = this.#checkout ?? (await this.#started.catch(() => undefined));
-    const closing = checkout?.close(options) ?? Promise.resolve({ finished: 0, aborted: 0 });
+    const before = this.#ending;
     this.#ending = true;
+    const checkout = this.#checkout ?? (await this.#started.catch(() => undefined));
+    let report: CloseReport | undefined;
     try {
-      return await closing;
+      report = await checkout?.close(options);
     } catch (error) {
-      this.#ending = false; // An option was wrong: nothing has happened.
+      this.#ending = before; // An option was wrong: nothing has happened.
       throw error;
-    } finally {
-      this.#ended = this.#ending;
     }
+    this.#ended = true;
+    return report ?? { finished: 0, aborted: 0 };
   }
 
   async destroy(reason?: Error): Promise<void> {
-    const checkout = this.#checkout ?? (await this.#started.catch(() => undefined));
     this.#ending = true;
+    const checkout = this.#checkout ?? (await this.#started.catch(() => undefined));
     await checkout?.destroy(reason);
     this.#ended = true;
   }
@@ -292,7 +293,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
   }
 
   async #start(): Promise<CheckoutPool<Session>> {
-    const Client = this.#config.Client ?? (await loadDriver());
+    const Client = (this.#config.Client as ClientClass | undefined) ?? (await loadDriver());
     const connector = this.#connector(Client);
     const checkout = await CheckoutPool.start<Session>({ ...this.#split.checkout, name: this.name, connector });
     this.#Client = Client;
@@ -313,7 +314,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       verify,
       opened: (session) => {
         this.#sessions.add(session);
-        this.emit("connect", session.client);
+        this.#tell("connect", session.client);
       },
       failed: (session, error) => this.#tell("error", error, session.client),
       closed: (session) => {
@@ -321,8 +322,10 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
         this.#tell("remove", session.client);
       },
     };
+    // Who has put a password before the host has no valid address, and is not to read it in every event.
+    const shown = address?.slice(address.lastIndexOf("@") + 1);
     const endpoint =
-      address === undefined ? "postgres" : `${address}:${port}${database === undefined ? "" : `/${database}`}`;
+      shown === undefined ? "postgres" : `${shown}:${port}${database === undefined ? "" : `/${database}`}`;
     return postgresConnector({ endpoint, freshPassword: typeof password === "function", Client, host });
   }
 
@@ -351,8 +354,8 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
     return this.#pool.acquire(options);
   }
 
-  #hold(session: Session): void {
-    session.hold();
+  #hold(session: Session, holder: Holder): void {
+    session.hold(holder);
     this.#tell("acquire", session.client);
   }
 
@@ -366,11 +369,12 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
     const lease = await this.#acquire(options);
     const session = lease.resource;
     const { client } = session;
-    this.#hold(session);
+    this.#hold(session, lease);
     let over = false;
     const handle = handleOf({
       client,
       inForce: () => void lease.resource,
+      asked: () => session.asked(),
       release: (error) => {
         if (over) {
           lease.release(); // Does nothing but tell that it was done twice.
@@ -415,7 +419,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       reject(lost);
       return;
     }
-    this.#hold(session);
+    this.#hold(session, lease);
     let answered = false; // pg may fail a query, and then say how the server took it.
     const settle = (error: unknown, result: unknown): void => {
       if (answered) return;
@@ -441,7 +445,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       const lease = await this.#acquire();
       const session = lease.resource;
       const { client } = session;
-      this.#hold(session);
+      this.#hold(session, lease);
       done = (): void => {
         client.removeListener("drain", done);
         client.removeListener("end", done);
@@ -465,18 +469,19 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
         client,
         inForce: () => {
           if (over) throw new LeaseError("ERR_LEASE_RELEASED", { stats: checkout.stats(), slot });
+          if (session.over) context.signal.throwIfAborted(); // By whatever has ended its lease.
         },
+        asked: () => session.asked(),
       });
       const close = (): void => {
         over = true;
         handle.leave();
       };
-      this.#hold(session);
+      this.#hold(session, context);
       try {
         const ground: Ground = {
           client: handle.client,
           close,
-          condemn: (reason) => session.condemn(reason),
           query: (text) => client.query(text),
         };
         return await work(ground, context);

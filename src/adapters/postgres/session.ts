@@ -6,8 +6,13 @@
  *                 └──────── rolled back, and whatever `reset` says ◀── the server has ended what still ran
  *
  * The server says with the end of each query whether a transaction is open (ReadyForQuery). So that a client is fit for
- * the next caller costs one comparison, and a ROLLBACK only where there is something to roll back. A client whose query
- * still runs is waited for; if it does not end in its time it is closed, and with it the query.
+ * the next caller costs a few comparisons, and a ROLLBACK only where there is something to roll back. A client whose query
+ * still runs is waited for; if it does not end in its time it is closed, and with it the query. One that its holder has
+ * ended, or whose socket is gone, is closed at once.
+ *
+ * The driver calls back with an answer before it takes up what waits behind that query. A holder that releases in there
+ * leaves queries behind on a client that looks as if it were at rest. So a query that finds another one running is noted,
+ * and the client is not at rest before the driver has said that its line is empty ("drain").
  *
  * A client that fails while nobody uses it emits an error. Somebody always listens here, so that it never ends the program.
  */
@@ -35,6 +40,22 @@ export interface SessionHost {
   closed(session: Session): void;
 }
 
+/** Who has it, for as long as it is theirs. */
+export interface Holder {
+  readonly signal: AbortSignal;
+}
+
+/** What pg's own pool looks at as well. */
+interface Ending {
+  /** It is closed, or about to be. */
+  readonly _ending?: boolean;
+  /** False once its connection has failed. */
+  readonly _queryable?: boolean;
+}
+
+/** After these the server knows no prepared statement any more. */
+const forgettingStatements = /\b(?:DISCARD\s+ALL|DEALLOCATE\s+(?:PREPARE\s+)?ALL)\b/i;
+
 export class Session {
   readonly client: DriverClient;
   readonly slot: number;
@@ -43,7 +64,9 @@ export class Session {
   readonly #lost: (reason?: Error) => void;
   /** For a driver that does not say it when asked. */
   #told: string | undefined = undefined;
-  #held = false;
+  #holder: Holder | undefined = undefined;
+  /** Something was asked while a query ran, and the driver has not said since that it has nothing to do. */
+  #queued = false;
   #over = false;
 
   /** Connects. Gives up when the context's signal is aborted. */
@@ -79,30 +102,54 @@ export class Session {
   }
 
   /** Somebody has it: the program must not end under them. */
-  hold(): void {
-    this.#held = true;
+  hold(holder: Holder): void {
+    this.#holder = holder;
     if (this.#host.letsGo) this.client.ref?.();
   }
 
   letGo(): void {
-    this.#held = false;
+    this.#holder = undefined;
     if (this.#host.letsGo) this.client.unref?.();
+  }
+
+  /** It is lost, closed or being closed. */
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** Its holder asks something of it: called before the driver is. */
+  asked(): void {
+    const { client } = this;
+    if (this.#queued || client.readyForQuery !== false) return;
+    this.#queued = true;
+    const drained = (): void => {
+      client.removeListener("drain", drained);
+      this.#queued = false;
+    };
+    client.on("drain", drained);
   }
 
   /** Whether it is at rest, in no transaction, and nothing is to be cleared. */
   get fit(): boolean {
-    return this.client.readyForQuery === true && this.#status === "I" && this.#host.reset === undefined;
+    return (
+      this.client.readyForQuery === true &&
+      !this.#queued &&
+      this.#status === "I" &&
+      this.#host.reset === undefined &&
+      this.#answers
+    );
   }
 
   /** Makes it fit for the next. */
   async reset(): Promise<void> {
     const { client } = this;
     const { reset } = this.#host;
+    if (!this.#answers) throw new Error("the client was ended by its holder, or its connection is gone");
     await this.#rested();
     // A driver that does not tell is asked to roll back what may not be there: the server takes it as a mere warning.
     if (this.#status !== "I") await client.query("ROLLBACK");
-    if (reset !== undefined) await client.query(reset);
-    if (this.#status === "T" || this.#status === "E") throw new Error("the transaction is still open after its reset");
+    if (reset !== undefined) await this.#clear(reset);
+    if (this.#inTransaction) throw new Error("the transaction is still open after its reset");
   }
 
   /** Asks the server for a sign of life. */
@@ -110,21 +157,22 @@ export class Session {
     await this.client.query("SELECT 1");
   }
 
-  /** It is not to be lent any more, whatever its state: what runs on it is cut off. */
-  condemn(reason: Error): void {
-    this.#lost(reason);
-  }
-
   /** Says goodbye to the server; cuts the connection when that takes long, or when there is nobody to say it to. */
   async close(): Promise<void> {
     const { runtime, closeTimeoutMs } = this.#host;
     const lost = this.#over;
+    const holder = this.#holder;
     this.#over = true;
     this.client.ref?.();
     // Half of the time: the place is free when this is done, and then the socket is to be gone too.
     const timer = runtime.setTimer(() => this.#destroy(), closeTimeoutMs / 2, { keepAlive: true });
     try {
       if (lost) this.#destroy();
+      else if (holder !== undefined && this.client.readyForQuery === false) {
+        await Promise.resolve(); // The holder is told in the step that we are called in, and after us.
+        const { aborted, reason } = holder.signal;
+        this.#destroy(aborted ? asError(reason) : undefined);
+      }
       await new Promise<void>((resolve) => this.client.end(() => resolve()));
     } finally {
       timer.cancel();
@@ -145,17 +193,39 @@ export class Session {
     this.#host.opened(this);
     // Those who were told may have sent something. It is lent when that is done, so that its first holder need not wait.
     await this.#rested();
-    if (this.#host.letsGo && !this.#held) client.unref?.();
+    if (this.#inTransaction) await client.query("ROLLBACK");
+    if (this.#host.letsGo && this.#holder === undefined) client.unref?.();
+  }
+
+  /** Whether something that is asked of it could be answered. */
+  get #answers(): boolean {
+    const { _ending, _queryable, connection }: DriverClient & Ending = this.client;
+    return _ending !== true && _queryable !== false && connection?.stream?.writable !== false;
+  }
+
+  get #inTransaction(): boolean {
+    const status = this.#status;
+    return status === "T" || status === "E";
   }
 
   get #status(): string | null | undefined {
     return this.client.getTransactionStatus === undefined ? this.#told : this.client.getTransactionStatus();
   }
 
-  /** Resolves when no query runs on it. */
+  /** Runs what the user wants run between two leases. */
+  async #clear(reset: string): Promise<void> {
+    const { client } = this;
+    await client.query(reset);
+    // The driver remembers what it has prepared, and is not told by the server that it is gone.
+    if (forgettingStatements.test(reset) && client.connection?.parsedStatements !== undefined) {
+      client.connection.parsedStatements = {};
+    }
+  }
+
+  /** Resolves when no query runs on it, and none waits. */
   async #rested(): Promise<void> {
     const { client } = this;
-    if (client.readyForQuery !== false) return;
+    if (client.readyForQuery !== false && !this.#queued) return;
     await new Promise<void>((resolve, reject) => {
       const settle = (act: () => void) => (): void => {
         client.removeListener("drain", drained);
@@ -173,16 +243,16 @@ export class Session {
     if (this.#over) return;
     this.#over = true;
     const reason = asError(error);
-    const held = this.#held;
+    const held = this.#holder !== undefined;
     this.#lost(reason);
     if (!held) this.#host.failed(this, reason);
   }
 
-  /** pg waits for an answer of the server's before it lets a socket go. There may be none. */
-  #destroy(): void {
+  /** pg waits for an answer of the server's before it lets a socket go. There may be none. What runs fails with the reason. */
+  #destroy(reason?: Error): void {
     const { client } = this;
-    const stream: { destroy?: () => void } | undefined = client.connection?.stream;
-    if (typeof stream?.destroy === "function") stream.destroy();
+    const stream: { destroy?: (reason?: Error) => void } | undefined = client.connection?.stream;
+    if (typeof stream?.destroy === "function") stream.destroy(reason);
     else client.end(() => undefined);
   }
 }

@@ -8,11 +8,12 @@
  * A COMMIT of a transaction in which a statement has failed is no error for Postgres: it answers ROLLBACK and nothing is
  * kept. A work that has caught that statement's error would believe the opposite, so it is told.
  *
- * When the COMMIT itself fails nobody knows whether it was done; when the ROLLBACK does, nobody knows what is still open.
- * Either way the connection is not used again.
+ * A COMMIT that the server refuses, for a constraint that was deferred until then or a conflict, is an answer like any
+ * other: nothing was kept, and the connection is good. When it breaks instead nobody knows whether it was done. What
+ * state the client is in is not judged here: whoever takes it back looks, as after any lease.
  */
 
-import { asError, OptionError, PostgresError } from "../../errors.ts";
+import { OptionError, PostgresError } from "../../errors.ts";
 import { type Checks, checkOptions, duration, flag, oneOf, signal } from "../../options.ts";
 import type { WorkContext } from "../../pool/index.ts";
 import type { PostgresClient } from "./surface.ts";
@@ -51,8 +52,6 @@ export interface Ground {
   readonly client: PostgresClient;
   /** Nothing more is to be sent by the work: it is over. */
   close(): void;
-  /** The connection is not to be used again. */
-  condemn(reason: Error): void;
   /** Sends something that is not the work's. */
   query(text: string): Promise<{ readonly command: string }>;
 }
@@ -70,17 +69,11 @@ export async function runTransaction<T>(
     context.signal.throwIfAborted(); // Who gave up was told so, and must not find it done after all.
   } catch (error) {
     ground.close();
-    await ground.query("ROLLBACK").catch((failure: unknown) => ground.condemn(asError(failure)));
+    await ground.query("ROLLBACK").catch(() => undefined); // The work's own error says more.
     throw error;
   }
   ground.close();
-  let command: string;
-  try {
-    ({ command } = await ground.query("COMMIT"));
-  } catch (error) {
-    ground.condemn(asError(error));
-    throw error;
-  }
+  const { command } = await ground.query("COMMIT");
   if (command !== "ROLLBACK") return result;
   throw new PostgresError(
     "ERR_POSTGRES_ROLLED_BACK",
