@@ -384,15 +384,18 @@ export class Lending<R> implements Lender<R>, TicketOffice<R> {
   }
 
   /**
-   * Where opening has failed for good nothing is tried again, before `recycle`, as long as there is no other resource. With
-   * another in the pool the configuration was right once, and may be so again: the place is given to a new attempt when
-   * somebody wants it, as seldom as the backoff's `maxMs` says.
+   * Where opening has failed for good nothing is tried again, before `recycle`, as long as no resource is open. With one
+   * that is, the configuration was right once, and may be so again: the place is given to a new attempt when somebody
+   * wants it, as seldom as the backoff's `maxMs` says. Others that are being opened are no such sign: of two that fail,
+   * each would have the other tried again.
    */
   #tryFatalAgain(): void {
     const now = this.runtime.now();
-    const fatal = [...this.#tree.places].filter((place) => stateOf(place) === "fatal");
+    const places = [...this.#tree.places];
+    const fatal = places.filter((place) => stateOf(place) === "fatal");
     this.#failedForGood = fatal.length > 0;
-    if (this.hopeless() || (this.line.size === 0 && this.#active() - fatal.length >= this.#target())) return;
+    if (!places.some((place) => stateOf(place) === "ready")) return;
+    if (this.line.size === 0 && this.#active() - fatal.length >= this.#target()) return;
     for (const place of fatal) {
       const { attemptedAt, backoff } = place.memory;
       if (attemptedAt + backoff.maxMs <= now) this.#tree.leave(place);

@@ -30,7 +30,7 @@ export interface Connector<R> {
   isFailure?(error: unknown): boolean;
   /**
    * Whether an error of `open` is one of configuration, which retrying cannot mend. It is not tried again there before
-   * `recycle`; in a checkout pool that has other resources, no sooner than the backoff's `maxMs` later, when somebody waits.
+   * `recycle`; in a checkout pool that has an open one, no sooner than the backoff's `maxMs` later, when somebody waits.
    * @default false
    */
   isFatal?(error: Error): boolean;

@@ -390,6 +390,20 @@ describe("an opening", () => {
   );
 
   test(
+    "that fails for good one after the other is not called in turns: of two attempts neither speaks for the other",
+    scene(async (s) => {
+      s.server.next({ ms: 5, then: "fatal" }, { ms: 20, then: "fatal" });
+      s.server.always({ ms: 20, then: "fatal" });
+      await s.start({ max: 3, backoff: { minMs: 1, maxMs: 2 } });
+      const callers = Array.from({ length: 4 }, () => s.acquire({ timeoutMs: Infinity }));
+      await s.advance(1_000);
+      expect(s.server.times).toEqual([0, 0]);
+      expect(callers.map(({ outcome }) => outcome)).toEqual(callers.map(() => "ERR_POOL_OPEN_FAILED"));
+      s.check();
+    }),
+  );
+
+  test(
     "that fails for good takes nothing from those who have a resource, or get one back",
     scene(async (s) => {
       await s.start({ max: 2, backoff });
