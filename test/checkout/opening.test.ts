@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { scene } from "./scene.ts";
+import { after, type Opening } from "./server.ts";
 
 const backoff = { kind: "exponential", minMs: 100, maxMs: 1_600 } as const;
 
@@ -392,8 +393,8 @@ describe("an opening", () => {
   test(
     "that fails for good one after the other is not called in turns: of two attempts neither speaks for the other",
     scene(async (s) => {
-      s.server.next({ ms: 5, then: "fatal" }, { ms: 20, then: "fatal" });
-      s.server.always({ ms: 20, then: "fatal" });
+      s.server.next(after<Opening>(5, "fatal"));
+      s.server.always(after<Opening>(20, "fatal"));
       await s.start({ max: 3, backoff: { minMs: 1, maxMs: 2 } });
       const callers = Array.from({ length: 4 }, () => s.acquire({ timeoutMs: Infinity }));
       await s.advance(1_000);

@@ -12,6 +12,12 @@ import type { VirtualRuntime } from "../../src/sim/index.ts";
 /** How a hook goes. After `ms`: with `deaf` it does not hear that nobody waits any more. */
 export type Gate<Then = Manner> = Then | { readonly ms: number; readonly then?: Then; readonly deaf?: boolean };
 
+/** A hook that takes its time. */
+export function after<Then>(ms: number, manner: Then): Gate<Then> {
+  // oxlint-disable-next-line unicorn/no-thenable -- read as English, and never awaited
+  return { ms, then: manner };
+}
+
 export type Manner =
   | "ok"
   | "throws"
