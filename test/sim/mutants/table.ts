@@ -206,8 +206,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "a lease is good twice",
     file: "checkout/lease.ts",
-    before: "if (unit !== undefined) this.#unit = undefined;\n    else if",
-    after: "if (unit !== undefined) return unit;\n    else if",
+    before: "      this.#unit = undefined;\n      this.#cut();\n    } else if",
+    after: "      return unit;\n    } else if",
     scenario: "checkout",
   },
   {
