@@ -2,18 +2,19 @@
  * What a query through our pool costs, beside the same query through pg's own.
  *
  * Both are the same program but for one import. Each runs in a process of its own, for in one they would spoil each
- * other's inline caches and who comes first would win. One works at a time, in rounds, in an order that changes from
- * round to round, so that a change in the machine's speed meets both alike. The server is one more process, Postgres itself:
- * one that is running if `--url` names it, else one that is started for this from Debian's package.
+ * other's inline caches and who comes first would win. One works at a time, in short rounds, in an order that changes from
+ * round to round, so that a change in the machine's speed meets both alike; and several times from the start, because
+ * two processes of the very same program differ by some percent. The server is one more process, Postgres itself: one
+ * that is running if `--url` names it, else one that is started for this from Debian's package.
  *
  * The figures are the client's CPU time for a query (`process.cpuUsage`) and queries a second. The ratios are taken within
- * each round; of all, the median over the rounds. Nearly all of a query is pg's client and the kernel, the same for
- * both: what the pools add is the difference, and it is small.
+ * each round; of all, the median over the rounds. Nine tenths of a query are pg's client and the kernel, the same for
+ * both. So the pools stand alone first, with clients of the same face that answer in the next turn, from memory.
  *
- *     npm run bench:postgres            [--rounds 31] [--queries 2000] [--url postgres://…]
+ *     npm run bench:postgres            [--starts 7] [--rounds 31] [--queries 500] [--url postgres://…]
  */
 import { type ChildProcess, fork, spawn } from "node:child_process";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import pg from "pg";
@@ -21,10 +22,16 @@ import { Pool } from "poolwarden/postgres";
 
 /** What a child is asked to do. */
 type Order =
-  | { readonly do: "connect"; readonly way: Way; readonly url: string }
+  | { readonly do: "connect"; readonly way: Way; readonly url: string | undefined }
   | { readonly do: "measure"; readonly text: string; readonly callers: number; readonly queries: number };
 
 type Way = "poolwarden" | "pg-pool";
+
+interface Effort {
+  readonly starts: number;
+  readonly rounds: number;
+  readonly queries: number;
+}
 
 interface Figures {
   readonly cpuUs: number;
@@ -47,14 +54,25 @@ else work();
 // ── The one who asks ───────────────────────────────────────────────────────────────────────────────────────────────
 
 async function lead(): Promise<void> {
-  const flags = parseArgs({
-    options: { rounds: { type: "string" }, queries: { type: "string" }, url: { type: "string" } },
-  }).values;
-  const rounds = Number(flags.rounds ?? 31);
-  const queries = Number(flags.queries ?? 2_000);
+  const text = { type: "string" } as const;
+  const flags = parseArgs({ options: { starts: text, rounds: text, queries: text, url: text } }).values;
+  const effort: Effort = {
+    starts: Number(flags.starts ?? 7),
+    rounds: Number(flags.rounds ?? 31),
+    queries: Number(flags.queries ?? 500),
+  };
+  const manifest = await import("pg/package.json", { with: { type: "json" } });
+  console.log(
+    `Node ${process.version}, pg ${(manifest.default as { version: string }).version}; a pool of ${size}; medians of ` +
+      `${effort.starts * effort.rounds} rounds of ${effort.queries} queries, ratios within rounds\n`,
+  );
+  print(["query", "callers", "pool", "CPU µs/query", "× pg-pool", "queries/s", "× pg-pool"]);
+  // Shorter than a clock of microseconds can see, but for many.
+  await compare(undefined, [["from memory", "SELECT 1"]], { ...effort, queries: 20 * effort.queries });
   const url = flags.url ?? (await startServer());
-  if (url === null) console.log("Without a Postgres there is nothing to measure. Install one, or give --url.");
-  else await compare(url, rounds, queries);
+  if (url === null) console.log("\nWithout a Postgres there is nothing more to measure. Install one, or give --url.");
+  else await compare(url, texts, effort);
+  console.log("\nBar: CPU at most 1.000 × pg-pool's, queries/s at least 1.000 ×.");
   server?.disconnect();
 }
 
@@ -72,16 +90,10 @@ async function startServer(): Promise<string | null> {
   return url;
 }
 
-async function compare(url: string, rounds: number, queries: number): Promise<void> {
-  const manifest = await import("pg/package.json", { with: { type: "json" } });
-  console.log(
-    `Node ${process.version}, pg ${(manifest.default as { version: string }).version}; Postgres in another process; a pool ` +
-      `of ${size}; medians of ${rounds} rounds of ${queries.toLocaleString("en")} queries, ratios within rounds\n`,
-  );
-  print(["query", "callers", "pool", "CPU µs/query", "× pg-pool", "queries/s", "× pg-pool"]);
-  for (const [name, text] of texts) {
+async function compare(url: string | undefined, of: typeof texts, effort: Effort): Promise<void> {
+  for (const [name, text] of of) {
     for (const callers of [10, 100, 1_000]) {
-      const seen = await measured(url, text, callers, rounds, queries);
+      const seen = await measured(url, text, callers, effort);
       for (const way of ways) {
         const mine = seen.get(way) as Figures[];
         const ratio = (of: (figures: Figures) => number): string =>
@@ -97,30 +109,34 @@ async function compare(url: string, rounds: number, queries: number): Promise<vo
       }
     }
   }
-  console.log("\nBar: CPU at most 1.000 × pg-pool's, queries/s at least 1.000 ×.");
 }
 
 async function measured(
-  url: string,
+  url: string | undefined,
   text: string,
   callers: number,
-  rounds: number,
-  queries: number,
+  { starts, rounds, queries }: Effort,
 ): Promise<Map<Way, Figures[]>> {
-  const workers = new Map(ways.map((way) => [way, child()]));
-  const order: Order = { do: "measure", text, callers, queries };
-  for (const [way, each] of workers) {
-    await ask(each, { do: "connect", way, url });
-    await ask(each, { ...order, queries: 10 * queries }); // Until V8 has compiled what it will.
-  }
   const seen = new Map<Way, Figures[]>(ways.map((way) => [way, []]));
-  for (let round = 0; round < rounds; round++) {
-    for (const way of round % 2 === 0 ? ways : ways.toReversed()) {
-      seen.get(way)?.push((await ask(workers.get(way) as ChildProcess, order)) as Figures);
+  for (let start = 0; start < starts; start++) {
+    const workers = new Map(inTurn(start).map((way) => [way, child()]));
+    const order: Order = { do: "measure", text, callers, queries };
+    for (const [way, each] of workers) {
+      await ask(each, { do: "connect", way, url });
+      await ask(each, { ...order, queries: 10 * queries }); // Until V8 has compiled what it will.
     }
+    for (let round = 0; round < rounds; round++) {
+      for (const way of inTurn(start + round)) {
+        seen.get(way)?.push((await ask(workers.get(way) as ChildProcess, order)) as Figures);
+      }
+    }
+    for (const each of workers.values()) each.kill();
   }
-  for (const each of workers.values()) each.kill();
   return seen;
+}
+
+function inTurn(turn: number): readonly Way[] {
+  return turn % 2 === 0 ? ways : ways.toReversed();
 }
 
 function child(): ChildProcess {
@@ -141,7 +157,7 @@ function median(values: readonly number[]): number {
 }
 
 function print(cells: readonly string[]): void {
-  const widths = [10, 9, 12, 14, 11, 11, 11];
+  const widths = [13, 9, 12, 14, 11, 11, 11];
   console.log(
     cells.map((cell, at) => (at < 3 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0))).join(""),
   );
@@ -157,7 +173,10 @@ function work(): void {
 
   async function obey(order: Order): Promise<unknown> {
     if (order.do === "measure") return measure(pool, order.text, order.callers, order.queries);
-    const options = { connectionString: order.url, max: size };
+    const options: pg.PoolConfig =
+      order.url === undefined
+        ? { Client: FromMemory as unknown as NonNullable<pg.PoolConfig["Client"]>, max: size }
+        : { connectionString: order.url, max: size };
     pool = order.way === "pg-pool" ? new pg.Pool(options) : new Pool(options);
     return "connected";
   }
@@ -176,3 +195,42 @@ async function measure(pool: pg.Pool, text: string, callers: number, queries: nu
   const { user, system } = process.cpuUsage(cpu);
   return { cpuUs: (user + system) / queries, perSecond: queries / seconds };
 }
+
+/** A client of pg's face that has every answer already. It answers in the next turn of the event loop, as a socket would. */
+class FromMemory extends EventEmitter {
+  readyForQuery = true;
+  readonly connection = { stream: { writable: true, destroy: (): void => undefined } };
+  readonly #answers: Answered[] = [];
+  readonly #answer = (): void => {
+    this.readyForQuery = true;
+    this.#answers.shift()?.(null, answer);
+    if (this.#answers.length === 0) this.emit("drain");
+  };
+
+  connect(told?: (error: null) => void): Promise<void> {
+    setImmediate(() => told?.(null));
+    return Promise.resolve();
+  }
+
+  query(_text: string, values: unknown, told: Answered): void {
+    this.readyForQuery = false;
+    this.#answers.push(typeof values === "function" ? (values as Answered) : told);
+    setImmediate(this.#answer);
+  }
+
+  getTransactionStatus(): string {
+    return "I";
+  }
+
+  ref(): void {}
+
+  unref(): void {}
+
+  end(told?: () => void): void {
+    setImmediate(() => told?.());
+  }
+}
+
+type Answered = (error: null, result: typeof answer) => void;
+
+const answer = { rows: [{ "?column?": 1 }], rowCount: 1 };

@@ -36,7 +36,7 @@ import { postgresConnector } from "./connector.ts";
 import { loadDriver } from "./driver.ts";
 import { failSubmittable, handleOf, isSubmittable, refuse } from "./handle.ts";
 import { type PoolConfig, type ShownOptions, type SplitConfig, shownOptions, splitConfig } from "./options.ts";
-import type { Holder, Session, SessionHost } from "./session.ts";
+import { type Holder, Idlers, type Session, type SessionHost } from "./session.ts";
 import type {
   ClientClass,
   PoolClient,
@@ -308,7 +308,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       client,
       runtime: checkout.runtime,
       closeTimeoutMs: checkout.closeTimeoutMs,
-      letsGo: allowExitOnIdle ?? true,
+      idlers: (allowExitOnIdle ?? true) ? new Idlers(checkout.runtime) : undefined,
       reset,
       onConnect,
       verify,

@@ -32,13 +32,40 @@ export interface SessionHost {
   readonly reset: string | undefined;
   readonly onConnect: PgPoolOptions["onConnect"];
   readonly verify: PgPoolOptions["verify"];
-  /** Whether what nobody uses lets the program end. */
-  readonly letsGo: boolean;
+  /** There if what nobody uses lets the program end. */
+  readonly idlers: Idlers | undefined;
   opened(session: Session): void;
   /** It is lost; nobody had it. */
   failed(session: Session, error: Error): void;
   closed(session: Session): void;
 }
+
+/**
+ * Those that have been given back a moment ago. To tell the event loop with each query that a socket no longer keeps it
+ * going, and again that it does, costs more than the lending; under load the next caller has it at once. So it is told of
+ * those that are still idle after this moment, and a program that has nothing else to do ends that much later.
+ */
+export class Idlers {
+  readonly #runtime: Runtime;
+  readonly #sessions = new Set<Session>();
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  add(session: Session): void {
+    // Their sockets keep the program alive; when these are closed, there is nothing to be done.
+    if (this.#sessions.size === 0) this.#runtime.setTimer(this.#look, momentMs, { keepAlive: false });
+    this.#sessions.add(session);
+  }
+
+  readonly #look = (): void => {
+    for (const session of this.#sessions) session.idled();
+    this.#sessions.clear();
+  };
+}
+
+const momentMs = 20;
 
 /** Who has it, for as long as it is theirs. */
 export interface Holder {
@@ -67,6 +94,8 @@ export class Session {
   #holder: Holder | undefined = undefined;
   /** Something was asked while a query ran, and the driver has not said since that it has nothing to do. */
   #queued = false;
+  /** The program may end while it is open. */
+  #letsGo = false;
   #over = false;
 
   /** Connects. Gives up when the context's signal is aborted. */
@@ -104,12 +133,21 @@ export class Session {
   /** Somebody has it: the program must not end under them. */
   hold(holder: Holder): void {
     this.#holder = holder;
-    if (this.#host.letsGo) this.client.ref?.();
+    if (!this.#letsGo) return;
+    this.#letsGo = false;
+    this.client.ref?.();
   }
 
   letGo(): void {
     this.#holder = undefined;
-    if (this.#host.letsGo) this.client.unref?.();
+    this.#host.idlers?.add(this);
+  }
+
+  /** Nobody has used it for a moment. @internal */
+  idled(): void {
+    if (this.#letsGo || this.#holder !== undefined || this.#over) return;
+    this.#letsGo = true;
+    this.client.unref?.();
   }
 
   /** It is lost, closed or being closed. */
@@ -194,7 +232,7 @@ export class Session {
     // Those who were told may have sent something. It is lent when that is done, so that its first holder need not wait.
     await this.#rested();
     if (this.#inTransaction) await client.query("ROLLBACK");
-    if (this.#host.letsGo && this.#holder === undefined) client.unref?.();
+    this.#host.idlers?.add(this);
   }
 
   /** Whether something that is asked of it could be answered. */
