@@ -417,10 +417,11 @@ describe("leastUsed", () => {
     "keeps a pool's requests from a member that fails fast, and goes back to it when it has been forgotten",
     scene(async (s) => {
       await s.start({ size: 4 });
-      const [bad] = s.registered;
+      let bad: Resource | undefined;
       let hits = 0;
       const call = async (): Promise<void> => {
         const work = s.use();
+        bad ??= work.resource;
         if (work.resource === bad) {
           hits++;
           work.fail(new Error("broken"));

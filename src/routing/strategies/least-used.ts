@@ -67,7 +67,7 @@ export function leastUsed(): StrategyFactory {
         const from = all ? 0 : dice.below(members.length);
         const count = all ? members.length : sample;
         let found = least(members, from, count);
-        if (all && (found as Marked).mark === undefined) found = least(members, dice.below(count), count);
+        if (all && peakOf(found) === -Infinity) found = least(members, dice.below(count), count);
         return failures.of(found) === 0 ? found : leastBurdened(members, from, count, failures);
       },
       joined: (member) => {

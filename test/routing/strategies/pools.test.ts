@@ -178,3 +178,16 @@ function ownerOf(s: Scene, key: number): number {
   using route = s.pool.pick({ key });
   return route.resource.slot;
 }
+
+test("leastUsed begins with a member of chance: the pools of a fleet do not all begin with the same one", async () => {
+  const firsts = new Set<number>();
+  for (let seed = 1; seed <= 30; seed++) {
+    const runtime = virtualRuntime({ seed });
+    const connector: Connector<number> = { name: "fake", open: ({ slot }) => slot };
+    const pool = await RoutingPool.start({ connector, size: 6, runtime });
+    await runtime.until(pool.ready({ min: 6 }));
+    firsts.add(await runtime.until(pool.use((slot) => slot)));
+    await runtime.until(pool.close());
+  }
+  expect(firsts.size).toBeGreaterThan(3);
+});
