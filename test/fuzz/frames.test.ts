@@ -95,7 +95,9 @@ class Reading implements Frames, codec.FrameSink {
   }
 }
 
-test("a million frames come out as they went in, however they are cut, and what is none ends in the protocol error", () => {
+test("a million frames come out as they went in, however they are cut, and what is none ends in the protocol error", {
+  timeout: 120_000,
+}, () => {
   const streams = 1_400;
   const framesEach = 500;
   const count = { frames: 0, pieces: 0, stops: 0, refused: 0, unfinished: 0, otherwise: 0 };

@@ -84,7 +84,9 @@ async function visit(port: number, seed: number): Promise<{ frames: number; brok
   return { frames, broken };
 }
 
-test("the server answers 600 hostile clients by the rules, ends what breaks them, and serves a good one beside them", async () => {
+test("the server answers 600 hostile clients by the rules, ends what breaks them, and serves a good one beside them", {
+  timeout: 120_000,
+}, async () => {
   using failed = heard("fanta.protocolFailed");
   const server = await FantaServer.listen({ codec: binary, maxFrameBytes, handler });
   const good = await FantaTCP.connect({ host: "127.0.0.1", port: server.port, codec: binary, maxFrameBytes });

@@ -240,6 +240,39 @@ describe("a fault", () => {
     expect(toIt.some((at) => at > 2_506)).toBe(true);
   });
 
+  test("that takes down a server which is down already changes nothing", async () => {
+    const crash = { kind: "crash", member: 1, fromMs: 2_005, downMs: 500 } as const;
+    const twice = { ...crash, fromMs: 2_100, downMs: 5_000 };
+    const restart = { kind: "restart", member: 1, fromMs: 2_200, downMs: 5_000 } as const;
+    const options = { ...calm, members: 2, strategy: roundRobin(), durationMs: 10_000 };
+    const { attempts } = await attemptsOf({ ...options, faults: [crash, twice, restart] });
+    expect(attempts).toEqual((await attemptsOf({ ...options, faults: [crash] })).attempts);
+    expect(attempts.some(({ member, startedAt }) => member === 1 && startedAt > 2_506 && startedAt < 5_000)).toBe(true);
+  });
+
+  test("of failing later is not told of what a crash has taken along before", async () => {
+    const { result } = await attemptsOf({
+      ...calm,
+      durationMs: 2_000,
+      faults: [
+        { kind: "fail", member: 0, afterMs: 50, fromMs: 950, untilMs: 1_001 },
+        { kind: "crash", member: 0, fromMs: 1_005, downMs: 10 },
+      ],
+    });
+    expect(result.failures).toEqual({ ERR_CONNECTION_LOST: 1 });
+  });
+
+  test("of spells that have no share of the time is none, and one that ends is over", async () => {
+    const spells = { kind: "spells", factor: 5, meanMs: 100 } as const;
+    const options = { ...calm, durationMs: 20_000 };
+    const none = (await attemptsOf(options)).attempts;
+    expect((await attemptsOf({ ...options, faults: [{ ...spells, share: 0 }] })).attempts).toEqual(none);
+    const ended = (await attemptsOf({ ...options, faults: [{ ...spells, share: 0.5, untilMs: 10_000 }] })).attempts;
+    const slow = ended.filter(({ startedAt, endedAt }) => endedAt - startedAt > 20);
+    expect(slow.length).toBeGreaterThan(10);
+    expect(slow.filter(({ startedAt }) => startedAt > 10_000)).toEqual([]);
+  });
+
   test("of restarting in turn loses nothing, and no server is sent anything after its goodbye", async () => {
     const result = await simulate({
       members: 4,
