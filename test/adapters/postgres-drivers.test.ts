@@ -9,7 +9,7 @@ import { Pool } from "../../src/adapters/postgres/index.ts";
 import { virtualRuntime } from "../../src/sim/index.ts";
 import { postgresInstalled } from "../servers/postgres.ts";
 import { ends, once, outcome, outsider, pool, withServer } from "./postgres.ts";
-import { later } from "./turns.ts";
+import { later, until } from "./turns.ts";
 
 /** As pg once was: what state its transaction is in, only the server says. */
 class Older extends pg.Client {
@@ -110,6 +110,26 @@ describe.skipIf(!postgresInstalled())("a driver", () => {
       expect(clients.map(({ sent }) => sent)).toEqual([
         ["BEGIN", "ROLLBACK", fresh, "ROLLBACK", "BEGIN", "SELECT 1", "COMMIT", "ROLLBACK"],
       ]);
+    });
+
+    test("is asked for a sign of life after a rest, before it is lent; one that gives none is replaced", async () => {
+      const runtime = virtualRuntime();
+      const p = pool({ max: 1, Client: Bare, checkAfterIdleMs: 1_000, runtime });
+      const clients = opened<Bare>(p);
+      const rest = async (): Promise<void> => {
+        await until(() => p.idleCount === 1, "it has been rolled back");
+        await runtime.advance(1_001);
+      };
+      expect((await p.query("SELECT 2 AS two")).rows).toEqual([{ two: 2 }]);
+      await rest();
+      expect((await p.query("SELECT 2 AS two")).rows).toEqual([{ two: 2 }]);
+      await rest();
+      const [first] = clients as [Bare];
+      expect(first.sent).toEqual(["SELECT 2 AS two", "ROLLBACK", "SELECT 1", "SELECT 2 AS two", "ROLLBACK"]);
+      first.query = () => Promise.reject(new Error("nobody there"));
+      expect((await p.query("SELECT 3 AS three")).rows).toEqual([{ three: 3 }]);
+      await ends(p);
+      expect(clients[1]?.sent).toEqual(["SELECT 3 AS three", "ROLLBACK"]);
     });
 
     test("is closed by its own end when it is lost, and when it is not let in", async () => {
