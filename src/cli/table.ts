@@ -4,15 +4,17 @@
 
 import type { ProcessTree } from "../pool/index.ts";
 
+type Row = readonly string[];
+
 /** Rows of equal length, the first of which is the heading. */
-export function table(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  const line = (row: readonly string[]): string =>
-    row
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)))
-      .join("  ")
-      .trimEnd();
-  const [heading = [], ...body] = rows;
+export function table(rows: readonly [heading: Row, ...body: Row[]]): string {
+  const [heading, ...body] = rows;
+  const widths = heading.map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
+  const padded = (cell: string, column: number): string => {
+    const width = widths[column] as number;
+    return column === 0 ? cell.padEnd(width) : cell.padStart(width);
+  };
+  const line = (row: Row): string => row.map(padded).join("  ").trimEnd();
   const rule = widths.map((width) => "─".repeat(width)).join("──");
   return [line(heading), rule, ...body.map(line)].join("\n");
 }

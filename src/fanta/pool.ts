@@ -133,7 +133,6 @@ class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
   #startedAt = 0;
   #endsAt = 0;
   #tries = 0;
-  #settled = false;
   /** Nobody waits for it, and the server works on it still. */
   #orphan = false;
   /** What it says of its member has been said. */
@@ -167,7 +166,6 @@ class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
 
   /** The caller gives up. */
   aborted(reason: unknown): void {
-    if (this.#settled) return;
     if (this.#ticket?.waiting) {
       this.#traffic.leave(this.#ticket);
       this.#fail(reason);
@@ -187,7 +185,6 @@ class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
 
   override answered(value: In): void {
     this.#release(true, undefined);
-    if (this.#settled) return;
     this.#settle();
     this.#traffic.totals.succeeded++;
     this.#resolve(value);
@@ -200,15 +197,13 @@ class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
 
   /** The member keeps the count: the server is working on it still. */
   override gaveUp(error: unknown): void {
-    const member = this.#member;
-    if (member !== undefined) {
-      this.#orphan = true;
-      // A request that is out of time speaks against its member now, not when the answer comes.
-      if (error instanceof FantaError) this.#traffic.judge(member, this.#startedAt, false, error);
-      this.#traffic.orphaned(member, this.#startedAt);
-      this.#judged = error instanceof FantaError;
-    }
-    if (error instanceof FantaError) this.#failAndCount(error);
+    const member = this.#member as PoolMember<FantaTCP<Out, In>>;
+    this.#orphan = true;
+    // A request that is out of time speaks against its member now, not when the answer comes.
+    this.#judged = error instanceof FantaError;
+    if (this.#judged) this.#traffic.judge(member, this.#startedAt, false, error);
+    this.#traffic.orphaned(member, this.#startedAt);
+    if (this.#judged) this.#failAndCount(error);
     else this.#fail(error);
   }
 
@@ -225,7 +220,7 @@ class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
 
   /** Comes before the outcome, which says how it went; after giving up, nothing else comes. */
   override released(): void {
-    if (this.#settled) this.#release(true, undefined);
+    if (this.#orphan) this.#release(true, undefined);
   }
 
   #send(member: PoolMember<FantaTCP<Out, In>>, timeoutMs: number, now: number): void {
@@ -238,6 +233,8 @@ class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
   }
 
   #again(from: PoolMember<FantaTCP<Out, In>>, error: unknown, now: number): void {
+    const signal = this.#options?.signal;
+    if (signal?.aborted) return this.#fail(signal.reason); // While it was neither in flight nor in line.
     const ticket = this.#newTicket();
     ticket.lastError = error;
     (ticket.tried ??= []).push(from);
@@ -260,8 +257,7 @@ class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
   }
 
   #release(ok: boolean, error: unknown): void {
-    const member = this.#member;
-    if (member === undefined) return;
+    const member = this.#member as PoolMember<FantaTCP<Out, In>>;
     this.#member = undefined;
     if (this.#orphan) member.orphans--;
     if (this.#judged) this.#traffic.releaseJudged(member);
@@ -269,18 +265,16 @@ class PooledRequest<Out, In> extends FantaRequest<In> implements Abortable {
   }
 
   #failAndCount(error: unknown): void {
-    if (!this.#settled) this.#traffic.totals.failed++;
+    this.#traffic.totals.failed++;
     this.#fail(error);
   }
 
   #fail(error: unknown): void {
-    if (this.#settled) return;
     this.#settle();
     this.#reject(error);
   }
 
   #settle(): void {
-    this.#settled = true;
     if (this.#options?.signal !== undefined) unwatchAbort(this.#options.signal, this);
     this.#traffic.end();
   }

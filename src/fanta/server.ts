@@ -11,7 +11,7 @@
  * Not promised: that handlers end. One that never settles keeps its request unanswered, and the client's id taken.
  */
 
-import { createServer as createPlain, type Server, type Socket } from "node:net";
+import { type AddressInfo, createServer as createPlain, type Server, type Socket } from "node:net";
 import { createServer as createSecure, type TlsOptions } from "node:tls";
 import { FantaError } from "../errors.ts";
 import { accepted, networkOf } from "../multiplex/index.ts";
@@ -137,8 +137,7 @@ export class FantaServer implements HasProcess, AsyncDisposable {
       this.#server.once("error", failed);
       this.#server.listen({ host, port }, () => {
         this.#server.off("error", failed);
-        const address = this.#server.address();
-        this.#port = typeof address === "object" && address !== null ? address.port : port;
+        this.#port = (this.#server.address() as AddressInfo).port;
         resolve();
       });
     });

@@ -246,6 +246,7 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
   #retryOr(attempt: Attempt<R>, error: unknown, sent: "no" | "maybe" | undefined): void {
     const { traffic } = this;
     if (traffic.mayRetry(error, sent, this.#tries, this.#options.idempotent === true)) {
+      if (this.settled) return; // Its caller has heard of that, and has given up.
       const detour = this.#takeDetour(attempt.startedAt);
       detour.lastError = error;
       this.#route(detour);

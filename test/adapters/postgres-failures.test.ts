@@ -162,6 +162,22 @@ describe.skipIf(!postgresInstalled())("a connection", () => {
     await ends(p);
   });
 
+  test("whose process somebody ends in the middle of a query fails it, and is not lent again", async () => {
+    const p = pool({ max: 1 });
+    const lock = await outsider();
+    await lock.query(stuck);
+    const client = await p.connect();
+    client.on("error", () => undefined);
+    const told = outcome(client.query(stuck));
+    const [connection] = p.tree().children[1]?.children ?? [];
+    connection?.process.kill();
+    expect(await told).toBe("ERR_CONNECTION_LOST");
+    expect(await outcome(client.query("SELECT 1"))).toBe("ERR_LEASE_RELEASED");
+    client.release();
+    expect((await p.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+    await ends(p);
+  });
+
   test("whose lease has ended between two queries of a work refuses the second with that", async () => {
     const p = pool({ max: 1, leaseTimeoutMs: 30 });
     const seen = new Promise((resolve) => {

@@ -4,7 +4,9 @@ import pg from "pg";
 import Cursor from "pg-cursor";
 import QueryStream from "pg-query-stream";
 import { describe, expect, test } from "vitest";
-import { type PoolClient, postgresPool } from "../../src/adapters/postgres/index.ts";
+import { Pool, type PoolClient, postgresPool } from "../../src/adapters/postgres/index.ts";
+import { Supervisor } from "../../src/index.ts";
+import { virtualRuntime } from "../../src/sim/index.ts";
 import { postgresInstalled } from "../servers/postgres.ts";
 import { codeOf, ends, once, outcome, outsider, pool, server, withServer } from "./postgres.ts";
 import { events, later, turn, until } from "./turns.ts";
@@ -175,6 +177,37 @@ describe.skipIf(!postgresInstalled())("a pool of Postgres clients", () => {
       await ends(p);
     });
 
+    test("that may be older than it should be while it is lent: expired, and closed when it comes back", async () => {
+      const runtime = virtualRuntime();
+      const p = pool({ max: 2, maxLifetimeSeconds: 60, runtime });
+      const [first, second] = [await p.connect(), await p.connect()];
+      await runtime.advance(59_000);
+      expect(p.expiredCount).toBe(0);
+      await runtime.advance(1_000);
+      expect([p.expiredCount, p.totalCount]).toEqual([2, 2]);
+      first.release();
+      await until(() => p.totalCount === 1);
+      expect(p.expiredCount).toBe(1);
+      second.release();
+      await ends(p);
+      expect(p.expiredCount).toBe(0);
+    });
+
+    test("that is as its holder has set it, until it is given back", async () => {
+      const p = pool({ max: 1 });
+      const client = await p.connect();
+      const set = (ssl: boolean): void => void (client.ssl = ssl);
+      set(true);
+      expect(client.ssl).toBe(true);
+      set(false);
+      client.release();
+      expect(() => set(true)).toThrow(expect.objectContaining({ code: "ERR_LEASE_RELEASED" }));
+      const next = await p.connect();
+      expect(next.ssl).toBe(false);
+      next.release();
+      await ends(p);
+    });
+
     test("whose listeners leave with its holder", async () => {
       const p = pool({ max: 1 });
       const client = await p.connect();
@@ -214,6 +247,19 @@ describe.skipIf(!postgresInstalled())("a pool of Postgres clients", () => {
         ["application_name", "work_mem", "search_path"].map(async (name) => (await p.query(`SHOW ${name}`)).rows[0]),
       );
       expect(shown).toEqual([{ application_name: "first" }, { work_mem: "1MB" }, { search_path: "elsewhere" }]);
+      await ends(p);
+    });
+
+    test.each<[string, unknown, number]>([
+      ["an error", new Error("of no use"), 1],
+      ["null, which is no error", null, 0],
+      ["nothing", undefined, 0],
+    ])("that was found good: verify, called back with %s", async (_, said, failures) => {
+      const failed = events("connection.openFailed");
+      const p = pool({ max: 1, verify: (_client, done) => done(failed.length === 0 ? (said as Error) : undefined) });
+      expect((await p.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+      expect(failed.map(({ error }) => error)).toEqual(Array.from({ length: failures }, () => said));
+      expect(p.stats().totals).toMatchObject({ opened: 1, openFailed: failures });
       await ends(p);
     });
 
@@ -394,6 +440,19 @@ describe.skipIf(!postgresInstalled())("a pool of Postgres clients", () => {
       },
     );
 
+    test("a client that its reset leaves in a transaction is closed; the next caller has another", async () => {
+      const p = pool({ max: 1, reset: "BEGIN" });
+      const pids: number[] = [];
+      for (let n = 0; n < 3; n++) {
+        const client = await p.connect();
+        expect(client.getTransactionStatus()).toBe("I");
+        pids.push(client.processID as number);
+        client.release();
+      }
+      await ends(p);
+      expect([new Set(pids).size, p.stats().totals.opened]).toEqual([3, 3]);
+    });
+
     test("with reset, what a caller has left in its session is gone", async () => {
       const p = pool({ max: 1, reset: "DISCARD ALL" });
       await p.query("CREATE TEMP TABLE mine (n int)");
@@ -462,5 +521,34 @@ describe.skipIf(!postgresInstalled())("a pool of Postgres clients", () => {
     expect(await outcome(p.use("no work" as never))).toBe("ERR_OPTION");
     await ends(p);
     expect(p.process.alive).toBe(false);
+  });
+
+  test("can be a child of a supervisor of one's own, which ends it", async () => {
+    expect(Pool.childSpec().id).toBe("postgres");
+    const made: Pool[] = [];
+    const spec = Pool.childSpec({ ...server().address, name: "mine", min: 1 });
+    const start = async (): Promise<Pool> => {
+      const p = (await spec.start()) as Pool;
+      made.push(p);
+      return p;
+    };
+    const supervisor = await Supervisor.start([{ ...spec, start }], { strategy: "one_for_one" });
+    later(() => supervisor.stop());
+    expect(supervisor.whichChildren()).toMatchObject([{ id: "mine", type: "supervisor" }]);
+    const [p] = made as [Pool];
+    await p.ready();
+    await supervisor.stop();
+    expect(p.process.alive).toBe(false);
+    expect(await outcome(p.query("SELECT 1"))).toBe("ERR_POOL_CLOSED");
+    await ends(p);
+  });
+
+  test("is ended by `await using`, when what has been asked is answered", async () => {
+    const p = pool();
+    const asked = p.query("SELECT 1 AS one");
+    await p.ready();
+    await p[Symbol.asyncDispose]();
+    expect([(await asked).rows, p.ended]).toEqual([[{ one: 1 }], true]);
+    await ends(p);
   });
 });

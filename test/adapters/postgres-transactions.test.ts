@@ -68,6 +68,30 @@ describe.skipIf(!postgresInstalled())("a transaction", () => {
       await ends(p);
     });
 
+    test("says DEFERRABLE or NOT only when it is told to: else it is as the session would have it", async () => {
+      const p = pool({ max: 1, onConnect: (client) => client.query("SET default_transaction_deferrable = on") });
+      const late = (deferrable?: boolean): Promise<unknown> =>
+        p.transaction(
+          async (client) => (await client.query("SHOW transaction_deferrable")).rows[0].transaction_deferrable,
+          deferrable === undefined ? {} : { deferrable },
+        );
+      expect([await late(), await late(false), await late(true)]).toEqual(["on", "off", "on"]);
+      await ends(p);
+    });
+
+    test("waits in line by its priority, which is a number", async () => {
+      const p = pool({ max: 1 });
+      const client = await p.connect();
+      const order: number[] = [];
+      const all = [0, -1, 2, 1].map((priority) => p.transaction(() => order.push(priority), { priority }));
+      client.release();
+      await Promise.all(all);
+      expect(order).toEqual([2, 1, 0, -1]);
+      for (const priority of ["high", Number.NaN] as number[])
+        expect(await outcome(p.transaction(() => undefined, { priority }))).toBe("ERR_OPTION");
+      await ends(p);
+    });
+
     test("that was rolled back by the server is no success, though its work was one", async () => {
       const p = pool();
       const swallows = p.transaction(async (client) => {

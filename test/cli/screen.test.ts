@@ -55,6 +55,17 @@ describe("a screen", () => {
     expect(out.written).toBe("");
   });
 
+  test("takes a terminal that does not know its width for one of 80 columns", () => {
+    for (const columns of [0, undefined]) {
+      const { columns: _, ...rest } = terminal;
+      const out = output(columns === undefined ? rest : { ...rest, columns });
+      const screen = new Screen(out);
+      screen.show("x".repeat(79));
+      screen.show("x".repeat(80));
+      expect(out.written.split(clear)).toEqual(["", "x".repeat(79), `${"x".repeat(78)}…`]);
+    }
+  });
+
   test("cuts the line that is written over to the terminal's width, as it is then", () => {
     const out = output(terminal);
     const screen = new Screen(out);

@@ -89,7 +89,9 @@ describe("what is simulated", () => {
   test("may replay a trace out of a file", () => {
     const file = join(scratch, "trace");
     writeFileSync(file, "1.5\n20, 3\n");
-    expect(scene("--service", `trace:${file}`).service).toEqual({ kind: "trace", traceMs: [1.5, 20, 3] });
+    const replayed = scene("--service", `trace:${file}`);
+    expect(replayed.service).toEqual({ kind: "trace", traceMs: [1.5, 20, 3] });
+    expect(describeScene(replayed)).toContain(", a trace of 3 times,");
     writeFileSync(file, "1.5\nten\n");
     expect(() => scene("--service", `trace:${file}`)).toThrow(/^--service takes trace:FILE with a file of numbers/);
     expect(() => scene("--service", "trace:/nowhere")).toThrow(
@@ -130,6 +132,11 @@ describe("what is simulated", () => {
     expect(describeScene(scene(...small, "--slow", "0:10:5-8", "--fail", "1:2:0.5", "--restart", "all:1:1:1"))).toBe(
       "3 servers × 2 slots, 10 ms (exponential), load 0.7, 1 client, 2 s, server 0 × 10 from 5 s to 8 s, " +
         "server 1 fails 50 % in 2 ms, all servers restarting in turn, seed 1",
+    );
+    const faults = ["--fail", "1:2", "--stall", "0:1:2", "--crash", "all:1:2", "--restart", "2:1:1"];
+    expect(describeScene(scene(...small, "--load", "0.5", "--service", "fixed:5:1", ...faults))).toBe(
+      "3 servers × 2 slots, 5 ± 1 ms, load 0.5, 1 client, 2 s, server 1 fails in 2 ms, " +
+        "server 0 standing still for 2 s, all servers crashing, server 2 restarting, seed 1",
     );
     const unusual = [
       "--slots",
@@ -205,7 +212,24 @@ describe("what it says", () => {
     expect(shares[0]).toContain((100 * (result.members[0]?.share ?? 0)).toFixed(2));
   });
 
-  test("shows of many members those that something is wrong with, and how far the others lie apart", async () => {
+  test("is zeros when nobody has asked anything", async () => {
+    const { code, out } = await run(...small, "--rate", "0.001", "--seconds", "0.001");
+    const row = out.split("\n").find((line) => line.startsWith("leastUsed")) ?? "";
+    expect([code, row.split(/ +/).slice(0, 3)]).toEqual([0, ["leastUsed", "0", "0"]]);
+    expect(out).not.toMatch(/NaN|Infinity|undefined/);
+  });
+
+  test("shows of many members how far they lie apart, where nothing is wrong with any one of them", async () => {
+    const { out } = await run("--members", "30", "--seconds", "0.5", "--spells", "5:100:0.1");
+    const rows = out.split("\n").map((line) => line.slice(0, 20).trim());
+    expect(rows.slice(rows.indexOf("share of requests, %") + 2)).toEqual([
+      "a server, at least",
+      "a server, at most",
+      "",
+    ]);
+  });
+
+  test("shows of many members those those that something is wrong with, and how far the others lie apart", async () => {
     const { out } = await run("--members", "30", "--seconds", "0.5", "--slow", "7:3");
     const rows = out.split("\n").map((line) => line.slice(0, 20).trim());
     expect(rows.slice(rows.indexOf("share of requests, %") + 2)).toEqual([

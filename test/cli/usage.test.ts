@@ -62,6 +62,12 @@ describe("a flag that is a number", () => {
     const message = `--port takes a whole number from 0 to 65535, got ${got}`;
     expect(() => numberFlag(given(...args), "port", range)).toThrow(new UsageError(message));
   });
+
+  test("that need not be whole is refused in other words", () => {
+    const seconds = { least: 0.5, most: 2, otherwise: 1, whole: false };
+    const message = `--port takes a number from 0.5 to 2, got "0.25"`;
+    expect(() => numberFlag(given("--port", "0.25"), "port", seconds)).toThrow(new UsageError(message));
+  });
 });
 
 test("a flag that is a choice is one of them, or its default, or refused", () => {

@@ -72,6 +72,19 @@ describe("text", () => {
     expect(fanta.inFlight).toBe(0);
   });
 
+  test("is nothing but strings, and says what kind of thing it was given instead", async () => {
+    const fanta = await echo(text);
+    const kinds: [unknown, string][] = [
+      [5, "number"],
+      [null, "null"],
+      [new Map(), "an object (Map)"],
+      [Object.create(null), "an object (without a prototype)"],
+    ];
+    for (const [value, kind] of kinds)
+      expect((await failure(fanta.request(value as never))).message).toContain(`takes a string, not ${kind}.`);
+    expect(await fanta.request("x")).toBe("x");
+  });
+
   test.each([5, undefined, null, {}, Buffer.from("x"), ["x"], Symbol("x")])(
     "is nothing but strings (%j)",
     async (value) => {

@@ -3,10 +3,18 @@
  *
  * Nothing sleeps: a handler that must take its time waits for the test to let it go.
  */
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { getEventListeners } from "node:events";
 import { afterEach, describe, expect, test } from "vitest";
-import { FantaPool, type FantaPoolOptions, FantaServer, type FantaServerOptions, json } from "../../src/fanta/index.ts";
-import { roundRobin, Supervisor } from "../../src/index.ts";
+import {
+  FantaPool,
+  type FantaPoolOptions,
+  FantaServer,
+  type FantaServerOptions,
+  type FantaTCP,
+  json,
+} from "../../src/fanta/index.ts";
+import { rendezvous, roundRobin, type Strategy, Supervisor } from "../../src/index.ts";
 
 const open: AsyncDisposable[] = [];
 
@@ -75,6 +83,38 @@ describe("a request", () => {
       message: expect.stringContaining("no such thing"),
     });
     expect(pool.stats().totals).toMatchObject({ succeeded: 0, failed: 1, retried: 0 });
+  });
+
+  test("goes to the member of its key", async () => {
+    const servers = await Promise.all(["a", "b", "c"].map((name) => serve(() => name)));
+    const endpoints = servers.map(({ port }) => ({ id: `127.0.0.1:${port}` }));
+    const pool = await poolOf({ endpoints, size: 1, strategy: rendezvous() });
+    const keys = [...Array.from({ length: 20 }, (_, n) => n), ...Array.from({ length: 20 }, (_, n) => `key ${n}`)];
+    await pool.ready({ min: 3 });
+    const first = new Map<string | number, string>();
+    for (const key of keys) first.set(key, await pool.request("who?", { key }));
+    expect(new Set(first.values())).toEqual(new Set(["a", "b", "c"]));
+    for (const key of keys) expect(await pool.request("who?", { key })).toBe(first.get(key));
+    await expect(pool.request("x", { key: {} as never })).rejects.toMatchObject({
+      code: "ERR_OPTION",
+      option: "FantaPool.request: key",
+    });
+  });
+
+  test("has its key still when it has had to wait", async () => {
+    const server = await serve((text) => text);
+    const keys: unknown[] = [];
+    const strategy: Strategy<FantaTCP> = {
+      pick: (members, { key }) => {
+        keys.push(key);
+        return members[0] as (typeof members)[number];
+      },
+    };
+    const pool = await poolOf({ port: server.port, size: 1, strategy });
+    const asked = [pool.request("x", { key: "mine" }), pool.request("y")];
+    expect(pool.stats().waiting).toBe(2);
+    expect(await Promise.all(asked)).toEqual(["x", "y"]);
+    expect(keys).toEqual(["mine", undefined]);
   });
 
   test("with an option that is none is refused by name, and never sent", async () => {
@@ -229,6 +269,26 @@ describe("when a connection goes", () => {
     expect(pool.stats().totals).toMatchObject({ retried: 1, failed: 1 });
   });
 
+  test("one whose caller gives up at the sight of that is told at once, though it is to be sent again", async () => {
+    const { handler, asked } = held();
+    const server = await serve(handler);
+    const pool = await poolOf({ port: server.port, size: 1 });
+    await pool.ready();
+    const caller = new AbortController();
+    const reason = new Error("not twice");
+    const giveUp = (): void => caller.abort(reason);
+    subscribe("poolwarden:pool.retried", giveUp);
+    open.push({ [Symbol.asyncDispose]: async () => void unsubscribe("poolwarden:pool.retried", giveUp) });
+    const request = pool.request("x", { idempotent: true, signal: caller.signal }).catch((error: unknown) => error);
+    await asked;
+    await server.close({ timeoutMs: 0 });
+    await until(() => caller.signal.aborted);
+    expect(pool.stats().waiting).toBe(0);
+    expect(await request).toBe(reason);
+    expect(getEventListeners(caller.signal, "abort")).toHaveLength(0);
+    expect(pool.stats().totals).toMatchObject({ succeeded: 0, failed: 0 });
+  });
+
   test("one that was certainly not sent goes elsewhere without a word", async () => {
     const server = await serve((text) => text);
     const pool = await poolOf({ port: server.port, size: 2 });
@@ -321,5 +381,6 @@ describe("the pool", () => {
     const supervisor = await Supervisor.start([spec], { strategy: "one_for_one" });
     expect(supervisor.whichChildren()).toMatchObject([{ id: "mine", type: "supervisor" }]);
     expect(await supervisor.stop()).toBe("normal");
+    expect(FantaPool.childSpec({ port: server.port }).id).toBe("fanta");
   });
 });

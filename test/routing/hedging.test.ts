@@ -186,6 +186,14 @@ describe("the delay", () => {
     expect(hedging.delayMs(30_000)).toBeUndefined();
   });
 
+  test("is not known after a pause either, before anybody has answered again", () => {
+    const hedging = new Hedging({ minSamples: 1 }, 0);
+    hedging.observe(5, 0);
+    expect([hedging.delayMs(9_999), hedging.delayMs(20_000)]).toEqual([expect.closeTo(5, 0), undefined]);
+    hedging.observe(80, 50_000);
+    expect(hedging.delayMs(50_000)).toBeGreaterThanOrEqual(80);
+  });
+
   test("is never less than minMs", () => {
     const hedging = new Hedging({ minSamples: 1, minMs: 50 }, 0);
     hedging.observe(5, 0);

@@ -6,6 +6,7 @@
  */
 
 import { AsyncLocalStorage } from "node:async_hooks";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { describe, expect, test } from "vitest";
 import { ConnectionLostError, type Strategy } from "../../src/index.ts";
 import { type Scene, scene, Work } from "./scene.ts";
@@ -97,6 +98,23 @@ describe("a request that was certainly not sent", () => {
       expect(work.error).toBe(errors[2]);
       expect(work.error).toMatchObject({ code: "ERR_CONNECTION_LOST", sent: "no", retryable: true });
       expect(pool.stats().totals).toMatchObject({ acquired: 3, retried: 2, failed: 1, succeeded: 0 });
+    }),
+  );
+
+  test(
+    "is not made again once its caller has given up at the sight of that",
+    scene(async (s) => {
+      const pool = await s.start(twoByTwo);
+      const caller = new AbortController();
+      const giveUp = (): void => caller.abort(new Error("not twice"));
+      subscribe("poolwarden:pool.retried", giveUp);
+      const work = s.use({ signal: caller.signal });
+      work.fail(unsent());
+      await s.settle();
+      unsubscribe("poolwarden:pool.retried", giveUp);
+      expect([work.outcome, work.ran.length]).toEqual(["not twice", 1]);
+      expect(pool.stats()).toMatchObject({ inFlight: 0, waiting: 0, totals: { failed: 0 } });
+      s.check();
     }),
   );
 
