@@ -168,6 +168,12 @@ export function splitConfig(where: string, asGiven: PoolConfig): SplitConfig {
   }
   const config = withLongestLine(asGiven);
   checkOptions(where, config, checks);
+  const { host } = config;
+  // No address has one. Who logs in and with what would stand in each failure to find it, the system's own among them.
+  if (typeof host === "string" && host.includes("@") && !host.startsWith("/")) {
+    const expected = "a name or an address, and who logs in as user and password";
+    throw new OptionError(`${where}: host`, expected, undefined, "a text with an @");
+  }
   const given = without(config, undefined);
   const {
     acquireTimeoutMs = limit(config.connectionTimeoutMillis) ?? defaultAcquireMs,

@@ -322,10 +322,8 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
         this.#tell("remove", session.client);
       },
     };
-    // Who has put a password before the host has no valid address, and is not to read it in every event.
-    const shown = address?.slice(address.lastIndexOf("@") + 1);
     const endpoint =
-      shown === undefined ? "postgres" : `${shown}:${port}${database === undefined ? "" : `/${database}`}`;
+      address === undefined ? "postgres" : `${address}:${port}${database === undefined ? "" : `/${database}`}`;
     return postgresConnector({ endpoint, freshPassword: typeof password === "function", Client, host });
   }
 
