@@ -5,6 +5,7 @@
  */
 import { connect as connectNet, type Socket } from "node:net";
 import { describe, expect, test } from "vitest";
+import { virtualRuntime } from "../../src/sim/index.ts";
 import { ask, dispatcher, events, handler, serve1, turn, until } from "./http.ts";
 
 type Asked = Record<string, unknown>;
@@ -69,9 +70,53 @@ describe("a connect function", () => {
   });
 });
 
+test("a request that comes in the moment in which an unused socket breaks goes elsewhere, whatever it is", async () => {
+  const { port, accepted } = await serve1((_, response) => response.end("whole"));
+  const opened: Socket[] = [];
+  const connect = (_: Asked, answer: Answer): void => {
+    const socket = connectNet(port, "127.0.0.1", () => answer(null, socket));
+    opened.push(socket);
+  };
+  const to = await dispatcher({ endpoints: ["http://api.test"], connections: 1, connect: connect as never });
+  await to.ready();
+  opened[0]?.destroy(); // Nobody has heard of it when the request comes.
+  const heard = await ask(to, { method: "POST", body: "text" }, handler("new"));
+  expect([heard.error(), heard.body(), accepted()]).toEqual([undefined, "whole", 2]);
+  expect(Object.values(to.stats())[0]?.totals).toMatchObject({ lost: 1, retried: 1 });
+});
+
+test("a connection that cannot be had again is given up, and what waits in it goes elsewhere", async () => {
+  const { port } = await serve1((_, response) => response.setHeader("connection", "close").end("whole"));
+  let opened = 0;
+  const connect = (_: Asked, answer: Answer): void => {
+    if (++opened === 2) return; // The first time that it is opened again, nothing comes of it.
+    const socket = connectNet(port, "127.0.0.1", () => answer(null, socket));
+  };
+  const runtime = virtualRuntime();
+  const to = await dispatcher({
+    endpoints: ["http://api.test"],
+    connections: 1,
+    pipelining: 2,
+    stallMs: 1_000,
+    connect: connect as never,
+    runtime,
+  });
+  await to.ready();
+  const first = ask(to, { method: "POST" }, handler("new"));
+  const second = ask(to, { method: "POST" }, handler("new"));
+  expect((await first).body()).toBe("whole");
+  await until(() => opened === 2);
+  await runtime.advance(2_000);
+  await until(() => Object.values(to.stats())[0]?.totals.lost === 1);
+  await runtime.advance(20);
+  expect((await second).body()).toBe("whole");
+  expect(Object.values(to.stats())[0]?.totals).toMatchObject({ failed: 0, retried: 1 });
+});
+
 test("a socket that comes while its dispatcher is being destroyed is closed, at whatever step", async () => {
   const { port, sockets } = await serve1((_, response) => response.setHeader("connection", "close").end("whole"));
-  for (let steps = 0; steps < 40; steps++) {
+  // -1: just before.
+  for (let steps = -1; steps < 20; steps++) {
     const opened: Socket[] = [];
     let reopened: (() => void) | undefined;
     const connect = (_: Asked, answer: Answer): void => {
@@ -85,9 +130,10 @@ test("a socket that comes while its dispatcher is being destroyed is closed, at 
     const to = await dispatcher({ endpoints: ["http://api.test"], connections: 1, connect: connect as never });
     expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
     await until(() => reopened !== undefined);
+    if (steps < 0) reopened?.();
     const over = to.destroy();
     for (let step = 0; step < steps; step++) await undefined;
-    reopened?.();
+    if (steps >= 0) reopened?.();
     await over;
     await until(() => opened.every((socket) => socket.destroyed), `all are closed when it comes after ${steps} steps`);
     expect(opened).toHaveLength(2);

@@ -156,6 +156,23 @@ describe.each(protocols)("over %s", (protocol) => {
     expect(statsOf(to).totals.retried).toBe(end === "whole" ? 1 : 0);
   });
 
+  test("what is asked in the call that tells of a loss goes elsewhere, whatever it is", async () => {
+    const { url, sockets, asked, accepted } = await numbered(protocol, (path, end) => {
+      if (path !== "/lost") end();
+      else for (const socket of sockets) socket.destroy();
+    });
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c });
+    await to.ready();
+    const next = handler("new");
+    const lost = handler("new", (call) => {
+      if (call === "error") to.dispatch({ path: "/next", method: "POST" }, next as never);
+    });
+    await ask(to, { path: "/lost", method: "POST" }, lost);
+    await next.ended;
+    expect([next.error(), next.body()]).toEqual([undefined, "whole"]);
+    expect([asked, accepted()]).toEqual([["POST /lost", "POST /next"], 2]);
+  });
+
   test("the caller's word on whether a request may be repeated goes", async () => {
     const { url, sockets, asked } = await numbered(protocol, () => {
       for (const socket of sockets) socket.destroy();
@@ -244,6 +261,23 @@ describe.each(protocols)("over %s", (protocol) => {
     await Promise.all(asked);
     expect(heard.map((each) => each.error())).toEqual([reason, reason]);
     expect(codeOf((await ask(to, {}, handler("new"))).error())).toBe("UND_ERR_DESTROYED");
+    await until(() => sockets.size === 0);
+  });
+
+  test("close and destroy call back, if they are asked to, as undici's dispatchers do", async () => {
+    const { url, sockets } = await numbered(protocol);
+    const ends: ((to: HttpDispatcher, told: () => void) => void)[] = [
+      (to, told) => to.close(told),
+      (to, told) => to.destroy(told),
+      (to, told) => to.destroy(null, told),
+      (to, told) => void to[Symbol.asyncDispose]().then(told),
+    ];
+    for (const [at, end] of ends.entries()) {
+      const to = await dispatcher({ endpoints: [url], connections: 1, useH2c });
+      await to.ready();
+      await new Promise<void>((resolve) => end(to, resolve));
+      expect([to.closed, to.destroyed, to.process.alive], String(at)).toEqual([true, at === 1 || at === 2, false]);
+    }
     await until(() => sockets.size === 0);
   });
 
@@ -624,24 +658,6 @@ describe("over h2", () => {
     gate.open();
     expect((await slow).body()).toBe("whole");
     expect(statsOf(to).totals).toMatchObject({ lost: 0, failed: 0 });
-  });
-
-  test("what comes when the server has just said GOAWAY goes elsewhere, whatever it is", async () => {
-    const { url, accepted } = await serve2((stream, headers) => {
-      stream.respond({ ":status": 200 });
-      stream.end("whole");
-      if (headers[":path"] === "/last") stream.session?.close();
-    });
-    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true });
-    // Asked in the call that tells of the headers: by then the session knows, and nobody else does.
-    const next = handler("new");
-    const last = handler("new", (call) => {
-      if (call === "headers 200") to.dispatch({ path: "/", method: "POST" }, next as never);
-    });
-    await ask(to, { path: "/last" }, last);
-    await next.ended;
-    expect([last.body(), next.body(), accepted()]).toEqual(["whole", "whole", 2]);
-    expect(statsOf(to).totals).toMatchObject({ lost: 0, retried: 1 });
   });
 
   test("a server that goes away with an error takes what is on it along: it is sent again, or told why", async () => {
