@@ -6,7 +6,7 @@
 import { connect as connectNet, type Socket } from "node:net";
 import { describe, expect, test } from "vitest";
 import { virtualRuntime } from "../../src/sim/index.ts";
-import { ask, dispatcher, events, handler, serve1, turn, until } from "./http.ts";
+import { ask, dispatcher, events, handler, serve1, until } from "./http.ts";
 
 type Asked = Record<string, unknown>;
 type Answer = (error: Error | null, socket: Socket | null) => void;
@@ -132,7 +132,7 @@ test("a socket that comes while its dispatcher is being destroyed is closed, at 
     await until(() => reopened !== undefined);
     if (steps < 0) reopened?.();
     const over = to.destroy();
-    for (let step = 0; step < steps; step++) await undefined;
+    for (let step = 0; step < steps; step++) await Promise.resolve();
     if (steps >= 0) reopened?.();
     await over;
     await until(() => opened.every((socket) => socket.destroyed), `all are closed when it comes after ${steps} steps`);

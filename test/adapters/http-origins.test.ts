@@ -259,6 +259,7 @@ describe("an origin", () => {
           throw new Error("no strategy today");
         },
       });
+      expect((await get(to, url)).error()).toMatchObject({ cause: { message: "no strategy today" } });
       const heard = get(to, url);
       await to[how]();
       expect((await heard).error()).toBeInstanceOf(Error);

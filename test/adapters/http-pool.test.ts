@@ -641,6 +641,26 @@ describe("over h2", () => {
     expect(way.accepted()).toBe(2);
   });
 
+  test("a server whose bytes make no sense any more is found out, and replaced", async () => {
+    const { url, sockets, accepted } = await numbered("h2", (path, end) => {
+      if (path !== "/lost") end();
+      else for (const socket of sockets) socket.write("This is of no protocol at all.\r\n\r\n");
+    });
+    const runtime = virtualRuntime();
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true, runtime, stallMs: 1_000 });
+    const heard = handler("new");
+    const asked = ask(to, { path: "/lost", method: "POST" }, heard);
+    await until(() => statsOf(to).inFlight === 1);
+    for (let looks = 0; looks < 20 && heard.calls.at(-1) !== "error"; looks++) {
+      for (let turns = 0; turns < 100; turns++) await turn();
+      await runtime.advance(1_000);
+    }
+    await asked;
+    expect(heard.calls).toEqual(["start", "error"]);
+    expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
+    expect(accepted()).toBe(2);
+  });
+
   test("a session that is finishing is not taken for one that has stopped: what it has accepted is answered", async () => {
     const gate = new Gate();
     const { url, sessions } = await numbered("h2", (_, end) => void gate.pass().then(end));
