@@ -1,6 +1,7 @@
 /**
  * What a handler hears, of either shape, over either protocol: the same.
  */
+import { Stream } from "node:stream";
 import { describe, expect, test } from "vitest";
 import {
   ask,
@@ -16,7 +17,7 @@ import {
   turn,
   until,
 } from "./http.ts";
-import type { HttpDispatcher } from "../../src/adapters/http/index.ts";
+import type { HttpDispatcher, HttpDispatcherOptions } from "../../src/adapters/http/index.ts";
 
 interface Answer {
   status?: number;
@@ -36,6 +37,7 @@ type Ask = { path: string; method: string; headers: Record<string, string | stri
 async function pair(
   protocol: "http/1.1" | "h2",
   answer: (asked: Ask) => Answer | Promise<Answer>,
+  options: HttpDispatcherOptions = {},
 ): Promise<{ to: HttpDispatcher; sockets: Set<{ destroy(): void }> }> {
   if (protocol === "http/1.1") {
     const { url, sockets } = await serve1(async (request, response) => {
@@ -50,7 +52,7 @@ async function pair(
       if (cut) response.write(content, () => request.socket.destroy());
       else response.end(content);
     });
-    return { to: await dispatcher({ endpoints: [url], connections: 1 }), sockets };
+    return { to: await dispatcher({ endpoints: [url], connections: 1, ...options }), sockets };
   }
   const { url, sockets } = await serve2(async (stream, headers) => {
     const body = await bodyOf(stream).catch(() => Buffer.alloc(0));
@@ -65,7 +67,30 @@ async function pair(
     if (cut) stream.write(content, () => [...sockets][0]?.destroy());
     else stream.end(content);
   });
-  return { to: await dispatcher({ endpoints: [url], connections: 1, useH2c: true }), sockets };
+  return { to: await dispatcher({ endpoints: [url], connections: 1, useH2c: true, ...options }), sockets };
+}
+
+/** A stream of the first kind, or of another library: it has `pipe`, and is no Readable of this Node's. */
+function oldStream(...pieces: string[]): Stream & { destroyed: boolean } {
+  const stream = Object.assign(new Stream(), {
+    readable: true,
+    destroyed: false,
+    pause: () => undefined,
+    resume: () => undefined,
+    destroy: () => {
+      stream.destroyed = true;
+    },
+  });
+  let begun = pieces.length === 0; // Without any, it is one that never comes to an end.
+  stream.on("newListener", (event) => {
+    if (begun || event !== "data") return;
+    begun = true;
+    setImmediate(() => {
+      for (const piece of pieces) stream.emit("data", Buffer.from(piece));
+      stream.emit("end");
+    });
+  });
+  return stream;
 }
 
 describe.each(["http/1.1", "h2"] as const)("over %s", (protocol) => {
@@ -117,6 +142,47 @@ describe.each(["http/1.1", "h2"] as const)("over %s", (protocol) => {
       expect(heard.calls.at(-1)).toBe("complete");
     });
 
+    test("that has no room from the first gets the headers and nothing of the body until it says so", async () => {
+      const { to } = await pair(protocol, () => ({ body: "hello" }));
+      const heard = handler(shape, (call, self) => call === "headers 200" && self.pause());
+      const asked = ask(to, {}, heard);
+      await until(() => heard.statusCode === 200);
+      for (let turns = 0; turns < 50; turns++) await turn();
+      expect(heard.calls).toEqual(["start", "headers 200"]);
+      heard.resume();
+      await asked;
+      expect([heard.body(), heard.calls.at(-1)]).toEqual(["hello", "complete"]);
+    });
+
+    test.each([
+      ["text", () => "hello"],
+      ["a blob, which must be read first", () => new Blob(["hello"])],
+    ])("hears nothing of its body any more once it has given up: %s", async (_, body) => {
+      const { to } = await pair(protocol, () => ({}));
+      // On a connection that has served, a request goes out in the call of dispatch.
+      await ask(to, {}, handler(shape));
+      // Either while its body is being read, or in the call in which it hears that a piece has gone out.
+      for (const at of ["start", "body"]) {
+        const heard = Object.assign(handler(shape), {
+          onBodySent: () => {
+            heard.calls.push("body");
+            if (at === "body") heard.abort(new Error("enough"));
+          },
+          onRequestSent: () => heard.calls.push("sent"),
+        });
+        await until(() => Object.values(to.stats())[0]?.idle === 1);
+        for (let turns = 0; turns < 5; turns++) await turn();
+        to.dispatch({ path: "/", method: "POST", body: body() } as never, heard as never);
+        if (at === "start") heard.abort(new Error("enough"));
+        await heard.ended;
+        for (let turns = 0; turns < 50; turns++) await turn();
+        expect(heard.calls.at(-1)).toBe("error");
+        expect(heard.error()?.message).toBe("enough");
+      }
+      expect((await ask(to, {}, handler(shape))).calls.at(-1)).toBe("complete");
+      expect(Object.values(to.stats())[0]?.totals).toMatchObject({ lost: 0, retried: 0 });
+    });
+
     test("is told its own reason when it aborts, at whatever point, and nothing after it", async () => {
       const gate = new Gate();
       const { to } = await pair(protocol, ({ path }) =>
@@ -147,9 +213,11 @@ describe.each(["http/1.1", "h2"] as const)("over %s", (protocol) => {
 
     test("leaves the line when it aborts there, first or not", async () => {
       const gate = new Gate();
-      const { to } = await pair(protocol === "h2" ? "http/1.1" : protocol, ({ path }) =>
-        path === "/gate" ? { gate } : {},
-      );
+      const { to } = await pair(protocol, ({ path }) => (path === "/gate" ? { gate } : {}), {
+        maxConcurrentStreams: 1,
+      });
+      // Nobody has waited yet. Of the first who does, only its turn tells that it has left.
+      await to.ready();
       const holder = ask(to, { path: "/gate" }, handler(shape));
       await until(() => gate.waiting === 1);
       const waiters = [handler(shape), handler(shape), handler(shape)];
@@ -163,6 +231,7 @@ describe.each(["http/1.1", "h2"] as const)("over %s", (protocol) => {
       await Promise.all(asked);
       expect(waiters.map((waiter) => waiter.error())).toEqual([reason, reason, undefined]);
       await until(() => Object.values(to.stats()).every(({ inFlight, waiting }) => inFlight + waiting === 0));
+      expect(Object.values(to.stats())[0]?.totals).toMatchObject({ lost: 0, retried: 0 });
     });
 
     test("that throws in its calls hears what it threw, once, and the connection lives on", async () => {
@@ -215,6 +284,7 @@ describe.each(["http/1.1", "h2"] as const)("over %s", (protocol) => {
         { headers: ["odd"] },
         { headers: { "x-object": {} } },
         { body: 42, method: "POST" },
+        { body: { append() {}, [Symbol.toStringTag]: "FormData" }, method: "POST" },
       ];
       for (const options of wrong) {
         const heard = await ask(to, options, handler(shape));
@@ -269,16 +339,18 @@ describe.each(["http/1.1", "h2"] as const)("over %s", (protocol) => {
       [new Uint8Array([0, 104, 101, 108, 108, 111]).subarray(1), "5"],
       [Uint8Array.from([104, 101, 108, 108, 111]).buffer, "5"],
       [new Blob(["hello"], { type: "text/x" }), "5"],
+      [new Blob(["hello"]), "5"],
       [Readable.from([Buffer.from("he"), Buffer.from("llo")]), "none"],
       [pieces(), "none"],
       [[Buffer.from("he"), Buffer.from("llo")], "none"],
+      [oldStream("he", "llo"), "none"],
     ];
     for (const [body, length] of forms) {
       const heard = await ask(to, { method: "POST", body }, handler("new"));
       expect(heard.error()).toBeUndefined();
       expect(heard.body()).toBe("hello");
       if (!(body instanceof Blob && protocol === "http/1.1")) expect(heard.headers["x-length"]).toBe(length);
-      if (body instanceof Blob) expect(heard.headers["x-type"]).toBe("text/x");
+      if (body instanceof Blob) expect(heard.headers["x-type"]).toBe(body.type || "none");
     }
     const { FormData: UndiciFormData } = await import("undici");
     // Over HTTP/1.1 it is undici that sends, and it takes only its own.
@@ -310,6 +382,63 @@ describe.each(["http/1.1", "h2"] as const)("over %s", (protocol) => {
     expect(heard.error()).toBe(broken);
     expect(heard.calls).toEqual(["start", "error"]);
     expect((await ask(to, {}, handler("new"))).body()).toBe("hello");
+  });
+
+  test("a body of another library's stream is let go of when its request is given up", async () => {
+    const { to } = await pair(protocol, () => ({}));
+    await to.ready();
+    const body = oldStream();
+    const heard = handler("new");
+    const asked = ask(to, { method: "POST", body }, heard);
+    await until(() => Object.values(to.stats())[0]?.inFlight === 1);
+    for (let turns = 0; turns < 20; turns++) await turn();
+    heard.abort(new Error("enough"));
+    await asked;
+    await until(() => body.destroyed);
+  });
+
+  test("a controller has headers and trailers as they came, once they have, or what a decorator has put there", async () => {
+    const { to } = await pair(protocol, () => ({
+      headers: { "X-One": "1" },
+      body: "hello",
+      trailers: { "x-sum": "42" },
+    }));
+    const words = (raw: Buffer[] | null): string | undefined => raw?.map(String).join().toLowerCase();
+    let held!: { rawHeaders: Buffer[] | null; rawTrailers: Buffer[] | null };
+    const seen: (string | undefined)[] = [];
+    const heard = handler("new", () => seen.push(words(held?.rawHeaders), words(held?.rawTrailers)));
+    const { onRequestStart } = heard as unknown as { onRequestStart: (controller: unknown) => void };
+    await ask(
+      to,
+      {},
+      Object.assign(heard, {
+        onRequestStart: (controller: typeof held) => {
+          held = controller;
+          onRequestStart(controller);
+        },
+      }),
+    );
+    expect(inShort(heard.calls)).toEqual(["start", "headers 200", "data", "complete"]);
+    expect(seen.slice(0, 2)).toEqual([undefined, undefined]);
+    expect(seen[2]).toContain("x-one,1");
+    expect(seen.slice(-2)).toEqual([expect.stringContaining("x-one,1"), "x-sum,42"]);
+    expect(seen.slice(3, -1).filter((_, at) => at % 2 === 0)).not.toContain("x-sum,42");
+    held.rawHeaders = held.rawTrailers = [Buffer.from("x-two"), Buffer.from("2")];
+    expect([words(held.rawHeaders), words(held.rawTrailers)]).toEqual(["x-two,2", "x-two,2"]);
+    held.rawHeaders = held.rawTrailers = null;
+    expect([held.rawHeaders, held.rawTrailers]).toEqual([null, null]);
+  });
+
+  test("a handler of the old shape may give up without saying why", async () => {
+    const gate = new Gate();
+    const { to } = await pair(protocol, () => ({ gate }));
+    const heard = handler("old");
+    const asked = ask(to, {}, heard);
+    await until(() => gate.waiting === 1);
+    heard.abort();
+    await asked;
+    expect((heard.error() as { code?: string }).code).toBe("UND_ERR_ABORTED");
+    gate.open();
   });
 
   test("a body is read only as fast as the server takes it", async () => {
@@ -384,6 +513,16 @@ describe("dispatch", () => {
     const to = await dispatcher();
     for (const wrong of [undefined, null, "handler", {}, { onConnect() {} }, { onRequestStart() {} }]) {
       expect(() => to.dispatch({ path: "/", method: "GET" }, wrong as never)).toThrow(/handler/);
+    }
+  });
+
+  test.each(shapes)("tells a handler of the %s shape that what it was given is no request", async (shape) => {
+    const to = await dispatcher();
+    for (const wrong of [undefined, null, "/"]) {
+      const heard = handler(shape);
+      to.dispatch(wrong as never, heard as never);
+      await heard.ended;
+      expect((heard.error() as { code?: string }).code).toBe("UND_ERR_INVALID_ARG");
     }
   });
 

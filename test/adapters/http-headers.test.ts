@@ -66,3 +66,13 @@ test("the fields of a response are given raw and parsed, without what is HTTP/2'
   expect({ a: parsed["a"], b: parsed["b"] }).toEqual(expected);
   expect(fields.raw().map(String)).toEqual(["a", "1", "b", "2", "a", "3", "a", "4", "__proto__", "5"]);
 });
+
+test("names are sent in small letters and told as they came, however many there have been", () => {
+  const names = Array.from({ length: 1_100 }, (_, n) => `X-${n}`);
+  for (let time = 0; time < 2; time++) {
+    const sent = made({ headers: names.flatMap((name) => [name, "1"]) });
+    expect(Object.keys(sent).slice(4)).toEqual(names.map((name) => name.toLowerCase()));
+    const told = new Http2Fields(names.flatMap((name) => [name, "1"])).raw();
+    expect(told.map(String)).toEqual(names.flatMap((name) => [name, "1"]));
+  }
+});

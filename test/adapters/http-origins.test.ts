@@ -216,6 +216,58 @@ describe("an origin", () => {
     expect([error.code, error.cause?.code]).toEqual(["ERR_POOL_ACQUIRE_TIMEOUT", "ECONNREFUSED"]);
   });
 
+  test("has a pool of its dispatcher's name and its own", async () => {
+    const { url } = await serve1((_, response) => response.end());
+    const { to } = await anyOrigin({ name: "out" });
+    await get(to, url);
+    expect(to.stats()[url]?.name).toBe(`out ${url}`);
+  });
+
+  test("whose server closes after every response is no reason for more connections", async () => {
+    const { url, accepted } = await serve1((_, response) => response.setHeader("connection", "close").end("whole"));
+    const { to } = await anyOrigin();
+    for (let n = 0; n < 5; n++) expect((await get(to, url)).body()).toBe("whole");
+    expect(accepted()).toBeGreaterThanOrEqual(5);
+    expect([sizeOf(to, url), to.stats()[url]?.totals.lost]).toEqual([1, 0]);
+  });
+
+  test("grows for those who ask while its pool is being started", async () => {
+    const gate = new Gate();
+    const { url } = await serve1(async (_, response) => {
+      await gate.pass();
+      response.end("whole");
+    });
+    const more: Promise<Heard>[] = [];
+    const { to } = await anyOrigin({
+      strategy: () => {
+        more.push(get(to, url), get(to, url));
+        return { pick: (members: readonly unknown[]) => members[0] };
+      },
+    });
+    const first = get(to, url);
+    await until(() => gate.waiting === 3);
+    expect(sizeOf(to, url)).toBe(3);
+    gate.open();
+    for (const heard of await Promise.all([first, ...more])) expect(heard.body()).toBe("whole");
+  });
+
+  test("whose pool cannot be started tells why, and is no obstacle to closing", async () => {
+    const { url } = await serve1((_, response) => response.end());
+    for (const how of ["close", "destroy"] as const) {
+      const { to, runtime } = await anyOrigin({
+        strategy: () => {
+          throw new Error("no strategy today");
+        },
+      });
+      expect((await get(to, url)).error()).toMatchObject({ cause: { message: "no strategy today" } });
+      const heard = get(to, url);
+      await to[how]();
+      expect((await heard).error()).toBeInstanceOf(Error);
+      expect(to.process.alive).toBe(false);
+      expect([to.pools().size, runtime.timers]).toEqual([0, 0]);
+    }
+  });
+
   test("does not inherit the async context of whoever asked for it first", async () => {
     const storage = new AsyncLocalStorage<string>();
     const seen: unknown[] = [];

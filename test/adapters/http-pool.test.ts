@@ -156,6 +156,23 @@ describe.each(protocols)("over %s", (protocol) => {
     expect(statsOf(to).totals.retried).toBe(end === "whole" ? 1 : 0);
   });
 
+  test("what is asked in the call that tells of a loss goes elsewhere, whatever it is", async () => {
+    const { url, sockets, asked, accepted } = await numbered(protocol, (path, end) => {
+      if (path !== "/lost") end();
+      else for (const socket of sockets) socket.destroy();
+    });
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c });
+    await to.ready();
+    const next = handler("new");
+    const lost = handler("new", (call) => {
+      if (call === "error") to.dispatch({ path: "/next", method: "POST" }, next as never);
+    });
+    await ask(to, { path: "/lost", method: "POST" }, lost);
+    await next.ended;
+    expect([next.error(), next.body()]).toEqual([undefined, "whole"]);
+    expect([asked, accepted()]).toEqual([["POST /lost", "POST /next"], 2]);
+  });
+
   test("the caller's word on whether a request may be repeated goes", async () => {
     const { url, sockets, asked } = await numbered(protocol, () => {
       for (const socket of sockets) socket.destroy();
@@ -247,6 +264,23 @@ describe.each(protocols)("over %s", (protocol) => {
     await until(() => sockets.size === 0);
   });
 
+  test("close and destroy call back, if they are asked to, as undici's dispatchers do", async () => {
+    const { url, sockets } = await numbered(protocol);
+    const ends: ((to: HttpDispatcher, told: () => void) => void)[] = [
+      (to, told) => to.close(told),
+      (to, told) => to.destroy(told),
+      (to, told) => to.destroy(null, told),
+      (to, told) => void to[Symbol.asyncDispose]().then(told),
+    ];
+    for (const [at, end] of ends.entries()) {
+      const to = await dispatcher({ endpoints: [url], connections: 1, useH2c });
+      await to.ready();
+      await new Promise<void>((resolve) => end(to, resolve));
+      expect([to.closed, to.destroyed, to.process.alive], String(at)).toEqual([true, at === 1 || at === 2, false]);
+    }
+    await until(() => sockets.size === 0);
+  });
+
   test("nobody waits without limit: in number, or in time", async () => {
     const gate = new Gate();
     const { url } = await numbered(protocol, (_, end) => void gate.pass().then(end));
@@ -325,6 +359,46 @@ describe.each(protocols)("over %s", (protocol) => {
     expect(inShort(slow.calls)).toEqual(["start", "headers 200", "data", "complete"]);
   });
 
+  test("a copy whose connection is lost leaves the first to answer", async () => {
+    const gate = new Gate();
+    const never = new Gate();
+    const servers = await Promise.all(
+      ["one", "two"].map(() =>
+        numbered(protocol, (path, end) => {
+          if (path === "/slow") void (gate.waiting === 0 ? gate : never).pass().then(end);
+          else end();
+        }),
+      ),
+    );
+    const runtime = virtualRuntime();
+    const endpoints = servers.map(({ url }) => url);
+    const hedge = { percentile: 0.9 };
+    const to = await dispatcher({ endpoints, connections: 1, useH2c, runtime, hedge, strategy: roundRobin() });
+    await to.ready({ min: 2 });
+    for (let n = 0; n < 100; n++) await ask(to, {}, handler("new"));
+    const slow = handler("new");
+    const done = ask(to, { path: "/slow" }, slow);
+    await until(() => gate.waiting === 1);
+    const first = servers.find(({ asked }) => asked.includes("GET /slow"));
+    await runtime.advance(5_000);
+    await until(() => never.waiting === 1);
+    for (const server of servers) if (server !== first) await server.stop();
+    await until(() => statsOf(to).totals.lost === 1);
+    expect(slow.calls).toEqual(["start"]);
+    gate.open();
+    await done;
+    expect(inShort(slow.calls)).toEqual(["start", "headers 200", "data", "complete"]);
+    await until(() => statsOf(to).inFlight === 0);
+  });
+
+  test("has ten connections to each endpoint where nobody says how many", async () => {
+    const { url, sockets } = await numbered(protocol);
+    const to = await dispatcher({ endpoints: [url], useH2c });
+    await to.ready({ min: 10 });
+    await until(() => sockets.size === 10);
+    expect(statsOf(to).size).toBe(10);
+  });
+
   test("a response of 500 or more counts as a failure of the one that gave it, and is a response all the same", async () => {
     let status = 503;
     const { url } =
@@ -375,6 +449,38 @@ describe("over http/1.1", () => {
     gate.open();
     expect((await ask(to, { path: "/third" }, handler("new"))).body()).toBe("whole");
     expect(asked.filter((each) => each === "POST /gate")).toHaveLength(1);
+  });
+
+  test("what stands in a pipeline and was not sent goes elsewhere, whatever it is, when its connection is lost", async () => {
+    const asked: string[] = [];
+    const { url, accepted } = await serve1((request, response) => {
+      asked.push(request.url ?? "");
+      if (request.url === "/first") request.socket.destroy();
+      else response.end("whole");
+    });
+    const to = await dispatcher({ endpoints: [url], connections: 1, pipelining: 2 });
+    await to.ready();
+    // undici sends nothing behind a POST: the second waits in the client.
+    const first = ask(to, { path: "/first", method: "POST" }, handler("new"));
+    const second = ask(to, { path: "/second", method: "POST" }, handler("new"));
+    expect(statsOf(to).inFlight).toBe(2);
+    expect((await first).error()).toBeInstanceOf(errors.SocketError);
+    expect((await second).body()).toBe("whole");
+    expect([asked, accepted()]).toEqual([["/first", "/second"], 2]);
+    expect(statsOf(to).totals).toMatchObject({ lost: 1, retried: 1 });
+  });
+
+  test("a server that is slow is left alone for as long as its socket is open", async () => {
+    const gate = new Gate();
+    const { url, accepted } = await numbered("http/1.1", (_, end) => void gate.pass().then(end));
+    const runtime = virtualRuntime();
+    const to = await dispatcher({ endpoints: [url], connections: 1, runtime, stallMs: 1_000 });
+    const slow = ask(to, {}, handler("new"));
+    await until(() => gate.waiting === 1);
+    await runtime.advance(60_000);
+    expect(statsOf(to)).toMatchObject({ inFlight: 1, totals: { lost: 0 } });
+    gate.open();
+    expect([(await slow).body(), accepted()]).toEqual(["whole", 1]);
   });
 
   test("a server that closes after every response costs a connection each, and nothing else", async () => {
@@ -513,16 +619,19 @@ describe("over h2", () => {
 
   test("a server that has stopped answering is found out by a ping, and replaced; one that is slow is not", async () => {
     const gate = new Gate();
-    const { port } = await numbered("h2", (path, end) => (path === "/gate" ? gate.pass() : end()));
+    const { port, sessions } = await numbered("h2", (path, end) => (path === "/gate" ? gate.pass() : end()));
     const way = await between(port);
     const runtime = virtualRuntime();
     const endpoints = [`127.0.0.1:${way.port}`];
     const to = await dispatcher({ endpoints, connections: 1, useH2c: true, runtime, stallMs: 1_000 });
     const slow = ask(to, { path: "/gate", method: "POST" }, handler("new"));
     await until(() => gate.waiting === 1);
-    for (let checks = 0; checks < 3; checks++) {
-      await runtime.advance(1_000);
-      for (let turns = 0; turns < 50; turns++) await turn();
+    let pings = 0;
+    sessions[0]?.on("ping", () => pings++);
+    for (let checks = 1; checks <= 3; checks++) {
+      await runtime.advance(2_000);
+      await until(() => pings === checks);
+      expect((await ask(to, {}, handler("new"))).body()).toBe("whole"); // Behind the answer to the ping.
     }
     expect([way.accepted(), statsOf(to).totals.lost]).toEqual([1, 0]);
     way.freeze();
@@ -530,6 +639,134 @@ describe("over h2", () => {
     expect((await slow).calls.at(-1)).toBe("error");
     expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
     expect(way.accepted()).toBe(2);
+  });
+
+  test("a server whose bytes make no sense any more is found out, and replaced", async () => {
+    const { url, sockets, accepted } = await numbered("h2", (path, end) => {
+      if (path !== "/lost") end();
+      else for (const socket of sockets) socket.write("This is of no protocol at all.\r\n\r\n");
+    });
+    const runtime = virtualRuntime();
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true, runtime, stallMs: 1_000 });
+    const heard = handler("new");
+    const asked = ask(to, { path: "/lost", method: "POST" }, heard);
+    await until(() => statsOf(to).inFlight === 1);
+    for (let looks = 0; looks < 20 && heard.calls.at(-1) !== "error"; looks++) {
+      for (let turns = 0; turns < 100; turns++) await turn();
+      await runtime.advance(1_000);
+    }
+    await asked;
+    expect(heard.calls).toEqual(["start", "error"]);
+    expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
+    expect(accepted()).toBe(2);
+  });
+
+  test("a session that is finishing is not taken for one that has stopped: what it has accepted is answered", async () => {
+    const gate = new Gate();
+    const { url, sessions } = await numbered("h2", (_, end) => void gate.pass().then(end));
+    const runtime = virtualRuntime();
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true, runtime, stallMs: 1_000 });
+    const drained = events("connection.drained");
+    const slow = ask(to, { method: "POST" }, handler("new"));
+    await until(() => gate.waiting === 1);
+    sessions[0]?.close();
+    await until(() => drained.length === 1);
+    for (let looks = 0; looks < 4; looks++) {
+      await runtime.advance(1_000);
+      for (let turns = 0; turns < 20; turns++) await turn();
+    }
+    gate.open();
+    expect((await slow).body()).toBe("whole");
+    expect(statsOf(to).totals).toMatchObject({ lost: 0, failed: 0 });
+  });
+
+  test("a server that goes away with an error takes what is on it along: it is sent again, or told why", async () => {
+    let asked = 0;
+    const { url } = await serve2(async (stream, headers) => {
+      asked++;
+      await turn();
+      if (headers[":path"] === "/bad" || asked === 1) stream.session?.goaway(constants.NGHTTP2_INTERNAL_ERROR);
+      else {
+        stream.respond({ ":status": 200 });
+        stream.end("whole");
+      }
+    });
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true });
+    expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
+    const bad = await ask(to, { path: "/bad", method: "POST", body: "text" }, handler("new"));
+    expect(codeOf(bad.error())).toMatch(/^ERR_HTTP2_(?:SESSION|STREAM)_ERROR$/);
+    expect(asked).toBe(3);
+    expect((await ask(to, {}, handler("new"))).body()).toBe("whole");
+  });
+
+  test.each([
+    ["HTTP/1.1", constants.NGHTTP2_HTTP_1_1_REQUIRED],
+    ["calm", constants.NGHTTP2_ENHANCE_YOUR_CALM],
+  ])("a server that asks for %s instead has answered: nothing is sent again", async (_, code) => {
+    let asked = 0;
+    const { url, accepted } = await serve2((stream) => {
+      asked++;
+      stream.close(code);
+    });
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true });
+    expect(codeOf((await ask(to, {}, handler("new"))).error())).toBe("ERR_HTTP2_STREAM_ERROR");
+    await until(() => statsOf(to).inFlight === 0);
+    expect([asked, accepted()]).toEqual([1, 1]);
+    expect(statsOf(to).totals).toMatchObject({ failed: 1, lost: 0, retried: 0 });
+  });
+
+  test("a request that is given up while its headers are being read is not sent", async () => {
+    const { url, asked } = await numbered("h2");
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true });
+    await to.ready();
+    const heard = handler("new");
+    function* headers(): Iterable<[string, string]> {
+      heard.abort(new Error("enough"));
+      yield ["x-one", "1"];
+    }
+    await ask(to, { path: "/given-up", headers: headers() }, heard);
+    expect([heard.calls, heard.error()?.message]).toEqual([["start", "error"], "enough"]);
+    expect((await ask(to, { path: "/next" }, handler("new"))).body()).toBe("whole");
+    expect(asked).toEqual(["GET /next"]);
+    expect(statsOf(to)).toMatchObject({ inFlight: 0, totals: { lost: 0 } });
+  });
+
+  test("where a timeout is 0, nothing is ever late", async () => {
+    const gate = new Gate();
+    const { url } = await serve2(async (stream, headers) => {
+      if (headers[":path"] === "/headers") await gate.pass();
+      stream.respond({ ":status": 200 });
+      stream.write("wh");
+      await gate.pass();
+      stream.end("ole");
+    });
+    const runtime = virtualRuntime();
+    const client = { headersTimeout: 0, bodyTimeout: 0 };
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true, runtime, stallMs: Infinity, client });
+    const [first, second] = [handler("new"), handler("new")];
+    const asked = [ask(to, { path: "/headers" }, first), ask(to, { path: "/body" }, second)];
+    await until(() => gate.waiting === 2 && second.body() === "wh");
+    await runtime.advance(365 * 24 * 3_600_000);
+    gate.open();
+    for (const each of await Promise.all(asked)) expect(each.body()).toBe("whole");
+  });
+
+  test("a handler that has room again after its end is waited for no more", async () => {
+    const { url } = await serve2((stream) => {
+      stream.respond({ ":status": 200 });
+      stream.write("half");
+    });
+    const runtime = virtualRuntime();
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c: true, runtime, stallMs: Infinity });
+    const heard = handler("old", (call, self) => call === "data" && self.pause());
+    const asked = ask(to, {}, heard);
+    await until(() => heard.body() === "half");
+    heard.abort(new Error("enough"));
+    await asked;
+    await until(() => statsOf(to).inFlight === 0);
+    heard.resume();
+    expect(runtime.timers).toBe(0);
+    expect(heard.calls.at(-1)).toBe("error");
   });
 
   test("a body that stops coming is late, unless it is its reader who has no room", async () => {

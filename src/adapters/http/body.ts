@@ -28,8 +28,7 @@ export function bodyOf(given: unknown): Body | undefined {
   }
   if (isFormData(given)) return multipart(given);
   if (given instanceof Readable) return { length: undefined, content: given };
-  if (typeof (given as Readable).pipe === "function")
-    return { length: undefined, content: new Readable().wrap(given as Readable) };
+  if (typeof (given as Readable).pipe === "function") return { length: undefined, content: wrapped(given as Readable) };
   if (typeof given === "object" && (Symbol.asyncIterator in given || Symbol.iterator in given)) {
     return { length: undefined, content: Readable.from(given as Iterable<unknown>, { objectMode: false }) };
   }
@@ -64,6 +63,17 @@ export function sendBody(
   });
   content.pipe(stream);
   content.on("data", sent);
+}
+
+/** A stream of another library's, or of the first kind. Node's `wrap` ends with it, but does not end it. */
+function wrapped(given: NodeJS.ReadableStream & { destroy?(): unknown }): Readable {
+  const content = new Readable({
+    destroy: (error, done) => {
+      given.destroy?.();
+      done(error);
+    },
+  });
+  return content.wrap(given);
 }
 
 function whole(content: Uint8Array): Body | undefined {

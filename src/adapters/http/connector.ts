@@ -105,7 +105,7 @@ function socketConnector(options: WireOptions, openTimeoutMs: number): buildConn
 
 function openSocket(
   connect: buildConnector.connector,
-  { protocol, hostname, port, servername }: Address,
+  { protocol, hostname, host, port, servername }: Address,
   localAddress: string | undefined,
   signal: AbortSignal,
 ): Promise<Socket> {
@@ -113,7 +113,7 @@ function openSocket(
     let over = false;
     const asked = {
       hostname,
-      host: port === "" ? hostname : `${hostname}:${port}`,
+      host,
       protocol,
       port,
       ...(servername === undefined ? {} : { servername }),

@@ -18,6 +18,8 @@ export type HttpEndpointSource = readonly HttpEndpoint[] | AsyncIterable<readonl
 export interface Address {
   readonly protocol: "http:" | "https:";
   readonly hostname: string;
+  /** With its port, unless that is the protocol's own; an IPv6 address in brackets. */
+  readonly host: string;
   readonly port: string;
   /** What goes into the Host header: the origin served here, with the protocol that is spoken here. */
   readonly origin: string;
@@ -41,6 +43,7 @@ export function addressOf(endpoint: Endpoint, origin: URL | undefined): Address 
   return {
     protocol: url.protocol as "http:" | "https:",
     hostname: bare(url.hostname),
+    host: url.host,
     port: url.port,
     origin: `${url.protocol}//${served.host}`,
     servername: isAddress(name) ? undefined : name,

@@ -255,7 +255,6 @@ export class Exchange {
 
   /** This one answers. The other, if there is one, has lost the race. */
   #takenBy(attempt: Attempt): void {
-    if (this.#answering !== undefined) return;
     this.#answering = attempt;
     const other = this.#attempt === attempt ? this.#copy : this.#attempt;
     other?.abort(new errors.RequestAbortedError("another connection has answered first"));

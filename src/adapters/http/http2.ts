@@ -37,13 +37,7 @@ import { type Attempt, blameless, type Exchange } from "./exchange.ts";
 import { Http2Fields, requestHeaders } from "./headers.ts";
 import type { HttpRequest } from "./request.ts";
 
-const {
-  NGHTTP2_CANCEL,
-  NGHTTP2_ENHANCE_YOUR_CALM,
-  NGHTTP2_HTTP_1_1_REQUIRED,
-  NGHTTP2_NO_ERROR,
-  NGHTTP2_REFUSED_STREAM,
-} = constants;
+const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_HTTP_1_1_REQUIRED, NGHTTP2_REFUSED_STREAM } = constants;
 
 /** What a stream may send before we have read it: undici's own figure, four times Node's, for longer ways. */
 const streamWindowBytes = 262_144;
@@ -89,7 +83,6 @@ export class Http2Connection implements HttpConnection {
   readonly #context: OpenContext;
   readonly #attempts = new Set<Http2Attempt>();
   #error: Error | undefined;
-  #gone = false;
 
   /** Resolves when the peer has said what it allows. */
   static async open(socket: Socket, context: OpenContext, options: Http2Options): Promise<Http2Connection> {
@@ -129,19 +122,18 @@ export class Http2Connection implements HttpConnection {
     });
     session.on("remoteSettings", () => context.capacityChanged());
     session.on("goaway", () => context.draining());
-    session.on("close", () => this.#lost());
+    session.once("close", () => this.#lost());
     session.unref(); // An idle pool lets the program end.
   }
 
   get capacity(): number {
-    const { maxConcurrentStreams = Infinity } = this.#session.destroyed ? {} : this.#session.remoteSettings;
+    const { maxConcurrentStreams = Infinity } = this.#session.remoteSettings; // None when it is destroyed.
     return Math.min(maxConcurrentStreams, this.options.maxConcurrentStreams);
   }
 
   /** It, or the peer, has ended it: what closes now closes for that. @internal */
   get ending(): Error | undefined {
-    if (this.#error !== undefined) return this.#error;
-    return this.#session.destroyed ? new errors.SocketError("other side closed") : undefined;
+    return this.#session.destroyed ? this.#reason() : undefined;
   }
 
   begin(exchange: Exchange): Attempt {
@@ -155,8 +147,9 @@ export class Http2Connection implements HttpConnection {
     return this.#session;
   }
 
-  /** Whether the peer still answers: a ping must come back. */
+  /** Whether the peer still answers: a ping must come back. One that is finishing sends none, and has its time to finish. */
   check(signal: AbortSignal): Promise<void> {
+    if (this.#session.closed) return Promise.resolve();
     return new Promise((resolve, reject) => {
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
       const sent = this.#session.ping((error) => (error === null ? resolve() : reject(error)));
@@ -184,10 +177,12 @@ export class Http2Connection implements HttpConnection {
     if (this.#attempts.size === 0 && !this.#session.destroyed) this.#session.unref();
   }
 
+  #reason(): Error {
+    return this.#error ?? new errors.SocketError("other side closed");
+  }
+
   #lost(): void {
-    if (this.#gone) return;
-    this.#gone = true;
-    const error = this.ending ?? new errors.SocketError("closed");
+    const error = this.#reason();
     // First those on it, who know whether they may go elsewhere.
     for (const attempt of this.#attempts) attempt.lost(error);
     this.#context.lost(error);
@@ -373,7 +368,7 @@ export class Http2Attempt implements Attempt, Timed {
       this.#end(this.#late);
       return;
     }
-    const code = this.#stream?.rstCode ?? NGHTTP2_NO_ERROR;
+    const { rstCode: code } = this.#stream as ClientHttp2Stream;
     const error = this.#error ?? this.#connection.ending ?? new errors.SocketError(`stream closed with code ${code}`);
     if (!this.#exchange.wants(this)) this.#end(blameless);
     else if (isUsedUp(error)) {
