@@ -207,6 +207,8 @@ describe("a target that is gone", () => {
     });
     expect(await run("--target", "nowhere")).toMatchObject({ code: 1, stderr: expect.stringContaining("--target") });
     const bad = await run("--target", `127.0.0.1:${port}`, "--latency-ms", "soon");
-    expect(bad).toEqual({ code: 1, stderr: 'proxy: --latency-ms takes a number, not "soon"\n' });
+    expect(bad).toEqual({ code: 1, stderr: 'proxy: --latency-ms takes a number from 0 on, not "soon"\n' });
+    const endless = await run("--target", `127.0.0.1:${port}`, "--slice-bytes", "0");
+    expect(endless).toEqual({ code: 1, stderr: 'proxy: --slice-bytes takes a number from 1 on, not "0"\n' });
   });
 });

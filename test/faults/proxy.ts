@@ -300,7 +300,8 @@ async function main(args: string[]): Promise<void> {
   if (host === undefined) throw new Error("proxy: --target HOST:PORT is needed: where what comes is sent to");
   const numbers = Object.entries(values).filter(([name]) => name !== "target");
   for (const [name, value] of numbers) {
-    if (!(Number(value) >= 0)) throw new Error(`proxy: --${name} takes a number, not "${value}"`);
+    const least = name === "slice-bytes" || name === "bytes-per-second" ? 1 : 0; // With 0 nothing would ever come.
+    if (!(Number(value) >= least)) throw new Error(`proxy: --${name} takes a number from ${least} on, not "${value}"`);
   }
   const target = { host, port: Number(port) };
   await answers(target);

@@ -10,6 +10,7 @@ import { run, runTwice } from "./harness/run.ts";
 import { command, type Play, type Scenario } from "./harness/scenario.ts";
 import { shrink } from "./harness/shrink.ts";
 import { stepsOf } from "./harness/steps.ts";
+import { scenarios } from "./scenarios/index.ts";
 import type { World } from "./harness/world.ts";
 
 /** A lamp with a switch that must not be pressed three times, and flaws by request. */
@@ -137,6 +138,13 @@ describe("the commands of a seed", () => {
     expect(stepsOf(lamp(), 11, 200)).toEqual(steps);
     expect(stepsOf(lamp(), 12, 200)).not.toEqual(steps);
   });
+
+  test.each(scenarios.map((scenario) => [scenario.name, scenario] as const))("are so in %s", (_, scenario) => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const steps = stepsOf(scenario, seed, 200);
+      expect(JSON.parse(JSON.stringify(steps))).toEqual(steps);
+    }
+  });
 });
 
 describe("npm run sim", () => {
@@ -152,6 +160,10 @@ describe("npm run sim", () => {
     [["--steps", "0"], "--steps must be a whole number from 1"],
     [["--scenario", "nowhere"], 'There is no scenario "nowhere". These there are:\n  registry'],
     [["--speed", "7"], "Unknown option '--speed'"],
+    [["--steps", "4294967295"], "--steps must be a whole number from 1 to 1000000"],
+    [["--seed", "7", "--seeds", "9"], "give one"],
+    [["--trace"], "give its --seed"],
+    [["--scenario", "registry", "--scenario", "fanta"], "--scenario is given twice"],
   ])("refuses %j with a clear message", async (argv, message) => {
     const [code, text] = await said(...argv);
     expect(code).toBe(2);

@@ -267,12 +267,21 @@ class Soak {
   }
 }
 
-const { values } = parseArgs({
-  options: { minutes: { type: "string", default: "1" }, leak: { type: "boolean", default: false } },
-});
-const minutes = Number(values.minutes);
-if (!(minutes > 0 && minutes < Infinity) || globalThis.gc === undefined) {
-  console.error("soak: --minutes takes a number more than 0, and node --expose-gc");
-  process.exit(2);
+/** What was asked for; of what cannot be, a line, and the program ends. */
+function asked(): { minutes: number; leak: boolean } {
+  const options = { minutes: { type: "string", default: "1" }, leak: { type: "boolean", default: false } } as const;
+  try {
+    const { values } = parseArgs({ options });
+    const minutes = Number(values.minutes);
+    if (!(minutes > 0 && minutes < Infinity))
+      throw new Error(`--minutes takes a number more than 0, not "${values.minutes}"`);
+    if (globalThis.gc === undefined) throw new Error("it collects garbage before it looks: node --expose-gc");
+    return { minutes, leak: values.leak };
+  } catch (error) {
+    console.error(`soak: ${(error as Error).message}`);
+    return process.exit(2);
+  }
 }
-process.exit((await Soak.run(minutes, values.leak)) ? 0 : 1);
+
+const { minutes, leak } = asked();
+process.exit((await Soak.run(minutes, leak)) ? 0 : 1);

@@ -28,16 +28,24 @@ export const usage = `npm run sim -- [--scenario NAME] [--seed N [--trace]] [--s
   --seed N         only this seed, a whole number from 0 to ${2 ** 32 - 1}
   --trace          with --seed: print all that happened
   --seeds N        so many seeds of each scenario, from 1
-  --steps N        so many commands in each run`;
+  --steps N        so many commands in each run
+
+A flag is given once.`;
+
+/** More than memory holds, of what each leaves: a line of the list of tasks, a command that was drawn. */
+const most = { seeds: 10_000_000, steps: 1_000_000 };
 
 /** @throws {Mistake} */
 export function askedFor(argv: readonly string[], scenarios: readonly Scenario[]): Asked {
   const { scenario, seed, seeds, steps, trace = false } = given(argv);
+  if (seed !== undefined && seeds !== undefined)
+    throw new Mistake("--seed is one seed and --seeds are many: give one.");
+  if (trace && seed === undefined) throw new Mistake("--trace is of one run: give its --seed, too.");
   return {
     scenarios: scenario === undefined ? scenarios : [named(scenario, scenarios)],
-    seed: numberOf("--seed", seed, 0),
-    seeds: numberOf("--seeds", seeds, 1),
-    steps: numberOf("--steps", steps, 1),
+    seed: numberOf("--seed", seed, 0, 2 ** 32 - 1),
+    seeds: numberOf("--seeds", seeds, 1, most.seeds),
+    steps: numberOf("--steps", steps, 1, most.steps),
     trace,
   };
 }
@@ -55,15 +63,19 @@ function given(argv: readonly string[]): Given {
   const text = { type: "string" } as const;
   const options = { scenario: text, seed: text, seeds: text, steps: text, trace: { type: "boolean" } } as const;
   try {
-    return parseArgs({ args: [...argv], options }).values;
+    const { values, tokens } = parseArgs({ args: [...argv], options, tokens: true });
+    const names = tokens.map((token) => (token.kind === "option" ? token.name : ""));
+    const twice = names.find((name, at) => names.indexOf(name) !== at);
+    if (twice !== undefined) throw new Error(`--${twice} is given twice`);
+    return values;
   } catch (error) {
     throw new Mistake(`${(error as Error).message}\n\n${usage}`);
   }
 }
 
-function numberOf(option: string, text: string | undefined, least: number): number | undefined {
+function numberOf(option: string, text: string | undefined, least: number, most: number): number | undefined {
   if (text === undefined) return undefined;
   const number = Number(text);
-  if (/^\d+$/.test(text) && number >= least && number < 2 ** 32) return number;
-  throw new Mistake(`${option} must be a whole number from ${least} to ${2 ** 32 - 1}, and "${text}" is none.`);
+  if (/^\d+$/.test(text) && number >= least && number <= most) return number;
+  throw new Mistake(`${option} must be a whole number from ${least} to ${most}, and "${text}" is none.`);
 }

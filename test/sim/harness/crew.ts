@@ -1,8 +1,8 @@
 /**
  * The threads that run seeds, and the watch over them.
  *
- * The code under test may loop for ever, and then nobody in its thread can say so. Each thread writes down which seed it
- * is at, where all can read it; one that stays at a seed for too long is ended, and the seed reported.
+ * The code under test may loop for ever, or take all memory, and then nobody in its thread can say so. Each thread writes
+ * down which seed it is at, where all can read it; one that stays at a seed for too long is ended, and the seed reported.
  */
 
 import { Worker } from "node:worker_threads";
@@ -19,15 +19,21 @@ export interface Task {
 /** What a thread says when it has done a task. */
 export interface Done {
   readonly tally: Tally;
-  readonly failed: readonly number[];
+  readonly failed: readonly Failed[];
+}
+
+/** A seed, and what it has found. Seeds are run again to tell more of it; but what is left from other runs may be its cause. */
+export interface Failed {
+  readonly seed: number;
+  readonly found: string;
 }
 
 export interface Result {
   readonly scenario: string;
   tally: Tally;
-  /** Seeds that have failed; of those that hang, the thread had to be ended. */
-  failed: number[];
-  hangs: number[];
+  failed: Failed[];
+  /** Those that have taken their thread with them: it hung, or it broke. */
+  ended: Failed[];
 }
 
 /** A run takes milliseconds. */
@@ -38,7 +44,7 @@ const threads = 2;
 export async function crew(program: URL, tasks: readonly Task[]): Promise<Result[]> {
   const results = new Map<string, Result>();
   for (const { scenario } of tasks) {
-    if (!results.has(scenario)) results.set(scenario, { scenario, tally: emptyTally(), failed: [], hangs: [] });
+    if (!results.has(scenario)) results.set(scenario, { scenario, tally: emptyTally(), failed: [], ended: [] });
   }
   const open = [...tasks];
   const hand = async (): Promise<void> => {
@@ -46,8 +52,8 @@ export async function crew(program: URL, tasks: readonly Task[]): Promise<Result
     for (let task = open.shift(); task !== undefined; task = open.shift()) {
       const result = results.get(task.scenario) as Result;
       const done = await member.does(task);
-      if (typeof done === "number") {
-        result.hangs.push(done);
+      if ("seed" in done) {
+        result.ended.push(done);
         open.length = 0; // What hangs once hangs again.
         return;
       }
@@ -68,15 +74,15 @@ class Member {
     this.#worker = new Worker(program, { workerData: this.#at });
   }
 
-  /** What it has done; the seed, if it hangs. */
-  does(task: Task): Promise<Done | number> {
-    return new Promise((resolve, reject) => {
+  /** What it has done; or the seed that has ended it. */
+  does(task: Task): Promise<Done | Failed> {
+    return new Promise((resolve) => {
       let seen = -1;
       const watch = setInterval(() => {
         const at = Atomics.load(this.#at, 0);
         if (at === seen) {
           clearInterval(watch);
-          void this.#worker.terminate().then(() => resolve(at >>> 0));
+          void this.#worker.terminate().then(() => resolve({ seed: at >>> 0, found: "hangs: its thread was ended" }));
         }
         seen = at;
       }, hangingMs);
@@ -87,7 +93,7 @@ class Member {
       };
       const failed = (error: unknown): void => {
         clearInterval(watch);
-        reject(error as Error);
+        resolve({ seed: Atomics.load(this.#at, 0) >>> 0, found: `has ended its thread: ${String(error)}` });
       };
       this.#worker.once("message", told);
       this.#worker.once("error", failed);

@@ -43,6 +43,8 @@ export interface RunOptions {
   readonly steps?: readonly Step[] | undefined;
   /** Keeps the whole text of the trace. */
   readonly whole?: boolean | undefined;
+  /** Is told each line of the trace at once: of a run that never ends, too. */
+  readonly told?: ((line: string) => void) | undefined;
 }
 
 /** So much time has what was begun to end by itself, when all has been stopped. */
@@ -50,13 +52,14 @@ const patienceMs = 24 * 3_600_000;
 
 export async function run(scenario: Scenario, seed: number, options: RunOptions = {}): Promise<Run> {
   const steps = options.steps ?? stepsOf(scenario, seed, options.count ?? scenario.steps);
-  const trace = new Trace({ whole: options.whole === true });
+  const trace = new Trace({ whole: options.whole === true, told: options.told });
   const world = new World(seed, scenario.faults, trace);
   const unhandled: unknown[] = [];
   const hear = (reason: unknown): unknown => unhandled.push(reason);
   const during = { phase: "start" as Phase, commands: 0 };
   let found: Found | undefined;
   process.on("unhandledRejection", hear);
+  process.on("uncaughtException", hear);
   try {
     await play(scenario, world, steps, during, unhandled);
   } catch (error) {
@@ -66,6 +69,7 @@ export async function run(scenario: Scenario, seed: number, options: RunOptions 
   } finally {
     world.end();
     process.off("unhandledRejection", hear);
+    process.off("uncaughtException", hear);
   }
   const { faults, settled } = world;
   return { scenario: scenario.name, seed, steps, commands: during.commands, faults, settled, trace, found };
@@ -92,7 +96,7 @@ async function play(
   const look = (): void => {
     world.look();
     if (unhandled.length === 0) return;
-    throw new Violation("nothing-swallowed", `a rejection that nobody handles: ${String(unhandled[0])}`, unhandled[0]);
+    throw new Violation("nothing-swallowed", `an error that nobody handles: ${String(unhandled[0])}`, unhandled[0]);
   };
   const under = await scenario.start(world);
   await runtime.settle();
@@ -144,6 +148,7 @@ async function difference(scenario: Scenario, seed: number, { steps, commands }:
     (await run(scenario, seed, { steps, whole: true })).trace.text,
   ];
   const at = a.findIndex((line, place) => line !== b[place]);
-  const detail = `line ${at + 1} of the traces: "${a[at]}", and the second time "${b[at]}"`;
+  const again = "two more runs have the same trace, and the first two had not: something was left from run to run";
+  const detail = at < 0 ? again : `line ${at + 1} of the traces: "${a[at]}", and the second time "${b[at]}"`;
   return { invariant: "deterministic", detail, after: commands, phase: "end", stack: "" };
 }

@@ -13,10 +13,12 @@ export class Trace {
   #high = 0x9e3779b9;
   #low = 0x85ebca6b;
   readonly #whole: boolean;
+  readonly #told: ((line: string) => void) | undefined;
   #last: string[] = [];
 
-  constructor(options: { whole?: boolean } = {}) {
+  constructor(options: { whole?: boolean; told?: ((line: string) => void) | undefined } = {}) {
     this.#whole = options.whole === true;
+    this.#told = options.told;
   }
 
   add(line: string): void {
@@ -32,6 +34,7 @@ export class Trace {
     this.#low = Math.imul(low ^ (high >>> 13) ^ 10, 0xc2b2ae3d);
     this.lines++;
     this.#last.push(line);
+    this.#told?.(line);
     if (!this.#whole && this.#last.length > 2 * kept) this.#last = this.#last.slice(-kept);
   }
 

@@ -50,7 +50,7 @@ function plant(): void {
 }
 
 /** Lets its scenario look for it. `undefined`: it has survived. */
-function hunt(at: number, { scenario }: Mutant): Promise<Caught | undefined> {
+function hunt(at: number, { name, scenario }: Mutant): Promise<Caught | undefined> {
   const program = join(copies, `${at}`, "test/sim/mutants/hunt.js");
   return new Promise((resolve, reject) => {
     const hunter = spawn(process.execPath, [program, scenario], { stdio: ["ignore", "pipe", "inherit"] });
@@ -75,7 +75,8 @@ function hunt(at: number, { scenario }: Mutant): Promise<Caught | undefined> {
       const { seed, commands, found } = last;
       if (hangs) resolve({ seed, commands, found: "settles: the run does not end" });
       else if (found !== undefined) resolve({ seed, commands, found });
-      // It may have broken what the harness itself stands on.
+      // It may have broken what the harness itself stands on. But what cannot even be loaded is no bug that was found.
+      else if (code !== 0 && seed === 0) reject(new Error(`"${name}" has not begun: it ended with ${code}`));
       else if (code !== 0) resolve({ seed, commands, found: `nothing-swallowed: the program ended with ${code}` });
       else resolve(undefined);
     });
@@ -83,6 +84,10 @@ function hunt(at: number, { scenario }: Mutant): Promise<Caught | undefined> {
 }
 
 const startedAt = performance.now();
+if (process.argv.length > 2) {
+  console.error(`sim:mutants takes no arguments, and was given ${process.argv.slice(2).join(" ")}`);
+  process.exit(2);
+}
 if (!existsSync(compiled)) throw new Error(`${compiled} is missing. Run "npm run sim:mutants", which builds it.`);
 plant();
 const open = [...mutants.entries()];

@@ -28,7 +28,8 @@ export type Beginning = (typeof beginnings)[number];
 
 /** What one asks with. Plain: it is part of a command. */
 export interface Asking {
-  readonly timeoutMs: number;
+  /** A command is written as JSON, which has no Infinity. */
+  readonly timeoutMs: number | "for ever";
   readonly idempotent: boolean;
   readonly key: number;
   readonly abortable: boolean;
@@ -186,7 +187,8 @@ export class Request {
   }
 
   get options(): UseOptions {
-    const { timeoutMs, idempotent, key } = this.asking;
+    const { idempotent, key } = this.asking;
+    const timeoutMs = this.asking.timeoutMs === "for ever" ? Infinity : this.asking.timeoutMs;
     const signal = this.abort?.signal;
     return { timeoutMs, idempotent, ...(key === 0 ? {} : { key }), ...(signal === undefined ? {} : { signal }) };
   }

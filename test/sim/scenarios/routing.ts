@@ -12,7 +12,7 @@ import type { Saying } from "./routing-endpoints.ts";
 import { everywhere, Exchange } from "./routing-exchange.ts";
 
 const asking = (draw: Draw): Asking => ({
-  timeoutMs: draw.one(0, 5, 50, 500, 5_000, Infinity as never, 5_000),
+  timeoutMs: draw.one<number | "for ever">(0, 5, 50, 500, 5_000, "for ever", 5_000),
   idempotent: draw.chance(0.5),
   key: draw.below(5),
   abortable: draw.chance(0.5),
