@@ -37,7 +37,7 @@ export default defineConfig({
       include: ["src/**/*.ts"],
       // Run as programs, in processes of their own, where nothing is measured: test/cli/program.test.ts and test/faults.
       exclude: ["src/cli/demo.ts", "src/cli/fanta.ts", "src/cli/main.ts", "src/cli/servers.ts"],
-      reporter: ["html", "json-summary"],
+      reporter: ["html", "json", "json-summary"],
       reportsDirectory: "coverage",
     },
   },

@@ -1,6 +1,7 @@
 /**
  * Whether the tests reach enough: 95 % of the branches of `src/`, and 90 % of each file's. What they do not reach stands in
- * CONTRIBUTING.md, with the reason. Reads what `vitest run --coverage` has left; tests that failed leave nothing.
+ * CONTRIBUTING.md, with the reason; `--list` shows each. Reads what `vitest run --coverage` has left; tests that failed
+ * leave nothing.
  */
 import { readFileSync } from "node:fs";
 import { relative } from "node:path";
@@ -14,6 +15,8 @@ try {
   console.error(`No coverage to look at (${error.message}). Run "npx vitest run --coverage" first.`);
   process.exit(1);
 }
+if (process.argv.includes("--list")) list();
+
 const { total, ...files } = summary;
 const shares = Object.entries(files)
   .map(([path, { branches }]) => ({ path: relative(".", path), share: branches.pct }))
@@ -27,4 +30,19 @@ console.log(
   `${total.branches.covered} of ${total.branches.total} branches, ${total.branches.pct} %; ` +
     `of ${shares.length} files the least is ${lowest.share} %, ${lowest.path}`,
 );
+/** Each branch that no test takes: where it is, and the line it is in. */
+function list() {
+  for (const [path, { b: times, branchMap }] of Object.entries(
+    JSON.parse(readFileSync("coverage/coverage-final.json", "utf8")),
+  )) {
+    const lines = readFileSync(path, "utf8").split("\n");
+    for (const [id, { loc, locations }] of Object.entries(branchMap)) {
+      for (const [at, { start }] of locations.entries()) {
+        const line = start.line ?? loc.start.line;
+        if (times[id][at] === 0) console.log(`${relative(".", path)}:${line}  ${lines[line - 1].trim()}`);
+      }
+    }
+  }
+}
+
 process.exitCode = total.branches.pct < least.all || lowest.share < least.file ? 1 : 0;
