@@ -9,6 +9,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { HttpDispatcher } from "../../src/adapters/http/index.ts";
+import { Pool } from "../../src/adapters/postgres/index.ts";
 import { OptionError, PoolwardenError } from "../../src/errors.ts";
 import { FantaPool, FantaServer, FantaTCP, fantaConnector } from "../../src/fanta/index.ts";
 import {
@@ -85,7 +86,18 @@ const destroy = (pool: { destroy(): Promise<void> }) => pool.destroy();
 const stop = (tree: { stop(): Promise<unknown> }) => tree.stop();
 const nothing = () => ({});
 const work = () => 1;
-const fieldsOfAConnector = ["name", "endpoints", "open", "close", "check", "reset", "capacity", "isFailure", "isFatal"];
+const fieldsOfAConnector = [
+  "name",
+  "endpoints",
+  "open",
+  "close",
+  "check",
+  "reset",
+  "capacity",
+  "isFailure",
+  "isFatal",
+  "fit",
+];
 const fieldsOfASpec = ["id", "start", "restart", "shutdown", "type", "significant"];
 const waits = ["ERR_POOL_ACQUIRE_TIMEOUT", "ERR_POOL_NO_MEMBER", "ERR_POOL_BUSY"];
 
@@ -118,6 +130,19 @@ const entries: readonly Entry[] = [
     name: "RoutingPool.recycle",
     good: nothing,
     call: on(routing, (pool, options, at) => at.until(pool.recycle(options), { limitMs: Infinity }), destroy),
+  },
+  {
+    name: "RoutingPool.pick",
+    options: ["key"],
+    good: nothing,
+    call: on(
+      routing,
+      async (pool, request, at) => {
+        await at.until(pool.ready());
+        pool.pick(request)[Symbol.dispose]();
+      },
+      destroy,
+    ),
   },
   { name: "RoutingPool.close", good: nothing, call: on(routing, (pool, options) => pool.close(options), destroy) },
   {
@@ -297,6 +322,31 @@ const entries: readonly Entry[] = [
     good: (runtime) => ({ host: "127.0.0.1", port: ports.dead, runtime }),
     call: async (options) => (await FantaPool.start(options)).destroy(),
     most: { size: 20 },
+  },
+  {
+    name: "FantaPool.request",
+    good: nothing,
+    call: on(
+      (runtime) => FantaPool.start({ host: "127.0.0.1", port: ports.live, size: 1, runtime }),
+      (pool, options) => pool.request("a", options),
+      destroy,
+    ),
+    codes: waits,
+  },
+  {
+    name: "FantaServer.close",
+    good: nothing,
+    call: on(
+      (runtime) => FantaServer.listen({ handler: work, runtime }),
+      (listening, options) => listening.close(options),
+      (listening) => listening.close(),
+    ),
+  },
+  {
+    name: "new Pool",
+    good: (runtime) => ({ host: "127.0.0.1", port: ports.dead, runtime }),
+    call: (options) => new Pool(options).destroy(),
+    most: { min: 20 },
   },
   {
     name: "HttpDispatcher.start",

@@ -84,13 +84,25 @@ export interface PoolConfig
 
 const anything: Check = { expected: "anything", accepts: () => true };
 
+/** For pg an empty one is none. */
+const words: Check = { expected: "a string", accepts: (value) => value === null || typeof value === "string" };
+
+const portNumber: Check = {
+  expected: "a whole number from 0 to 65535",
+  accepts: (value) => {
+    // From the environment it comes as a text, and pg takes that.
+    if (typeof value === "string") return /^\d{0,5}$/.test(value) && Number(value) <= 65_535;
+    return value === null || (Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 65_535);
+  },
+};
+
 const clientChecks: Checks<PostgresClientOptions> = {
   connectionString: text(),
-  host: anything,
-  port: anything,
-  user: anything,
+  host: words,
+  port: portNumber,
+  user: words,
   password: anything,
-  database: anything,
+  database: words,
   ssl: anything,
   sslnegotiation: anything,
   enableChannelBinding: anything,

@@ -303,7 +303,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
 
   #connector(Client: ClientClass): ReturnType<typeof postgresConnector> {
     const { client, checkout } = this.#split;
-    const { host: address, port = 5432, database, password, reset, onConnect, verify, allowExitOnIdle } = this.#config;
+    const { host: address, port, database, password, reset, onConnect, verify, allowExitOnIdle } = this.#config;
     const host: SessionHost = {
       client,
       runtime: checkout.runtime,
@@ -322,8 +322,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
         this.#tell("remove", session.client);
       },
     };
-    const endpoint =
-      address === undefined ? "postgres" : `${address}:${port}${database === undefined ? "" : `/${database}`}`;
+    const endpoint = !address ? "postgres" : `${address}:${port || 5432}${database ? `/${database}` : ""}`;
     return postgresConnector({ endpoint, freshPassword: typeof password === "function", Client, host });
   }
 
