@@ -19,6 +19,7 @@ if (process.argv.includes("--list")) list();
 
 const { total, ...files } = summary;
 const shares = Object.entries(files)
+  .filter(([, { branches }]) => branches.total > 0) // Of none, no share can be reached.
   .map(([path, { branches }]) => ({ path: relative(".", path), share: branches.pct }))
   .sort((a, b) => a.share - b.share);
 const [lowest] = shares;
