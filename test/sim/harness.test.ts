@@ -3,6 +3,7 @@
  * of it. The scenarios themselves run in scenarios.test.ts.
  */
 
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { main } from "./harness/main.ts";
 import { failure } from "./harness/report.ts";
@@ -10,6 +11,7 @@ import { run, runTwice } from "./harness/run.ts";
 import { command, type Play, type Scenario } from "./harness/scenario.ts";
 import { shrink } from "./harness/shrink.ts";
 import { stepsOf } from "./harness/steps.ts";
+import { mutants } from "./mutants/table.ts";
 import { scenarios } from "./scenarios/index.ts";
 import type { World } from "./harness/world.ts";
 
@@ -180,4 +182,12 @@ describe("npm run sim", () => {
     const [, text] = await said("--scenario", "registry", "--seed", "12", "--steps", "50", "--trace");
     expect(text.split("\n").length).toBeGreaterThan(50);
   });
+});
+
+test("every planted bug has its place in src: the text that it replaces is there once", () => {
+  const pieces = mutants.map(({ name, file, before }) => [
+    name,
+    readFileSync(`src/${file}`, "utf8").split(before).length,
+  ]);
+  expect(pieces.filter(([, count]) => count !== 2)).toEqual([]);
 });

@@ -213,8 +213,8 @@ export const routed: readonly Mutant[] = [
   {
     name: "a pooled request that was given up is never counted out",
     file: "fanta/pool.ts",
-    before: "    if (this.#settled) this.#release(true, undefined);",
-    after: "    if (this.#settled && !this.#orphan) this.#release(true, undefined);",
+    before: "    if (this.#orphan) this.#release(true, undefined);",
+    after: "    if (this.#orphan && this.#member === undefined) this.#release(true, undefined);",
     scenario: "fanta",
   },
   {
