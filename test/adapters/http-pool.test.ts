@@ -93,6 +93,15 @@ async function between(port: number) {
 
 describe.each(protocols)("over %s", (protocol) => {
   const useH2c = protocol === "h2";
+  /** It knows by now how long a request takes, and so when it takes long. */
+  const hedging = async (endpoints: string[]) => {
+    const runtime = virtualRuntime();
+    const hedge = { percentile: 0.9 };
+    const to = await dispatcher({ endpoints, connections: 1, useH2c, runtime, hedge, strategy: roundRobin() });
+    await to.ready({ min: 2 });
+    for (let n = 0; n < 100; n++) await ask(to, {}, handler("new"));
+    return { to, runtime };
+  };
 
   test("a connection that is registered is open: the server has it before anybody asks", async () => {
     const { url, sockets, asked } = await numbered(protocol);
@@ -337,12 +346,7 @@ describe.each(protocols)("over %s", (protocol) => {
         }),
       ),
     );
-    const runtime = virtualRuntime();
-    const endpoints = servers.map(({ url }) => url);
-    const hedge = { percentile: 0.9 };
-    const to = await dispatcher({ endpoints, connections: 1, useH2c, runtime, hedge, strategy: roundRobin() });
-    await to.ready({ min: 2 });
-    for (let n = 0; n < 100; n++) await ask(to, {}, handler("new"));
+    const { to, runtime } = await hedging(servers.map(({ url }) => url));
     const slow = handler("new");
     const done = ask(to, { path: "/slow" }, slow);
     await until(() => gate.waiting === 1);
@@ -370,12 +374,7 @@ describe.each(protocols)("over %s", (protocol) => {
         }),
       ),
     );
-    const runtime = virtualRuntime();
-    const endpoints = servers.map(({ url }) => url);
-    const hedge = { percentile: 0.9 };
-    const to = await dispatcher({ endpoints, connections: 1, useH2c, runtime, hedge, strategy: roundRobin() });
-    await to.ready({ min: 2 });
-    for (let n = 0; n < 100; n++) await ask(to, {}, handler("new"));
+    const { to, runtime } = await hedging(servers.map(({ url }) => url));
     const slow = handler("new");
     const done = ask(to, { path: "/slow" }, slow);
     await until(() => gate.waiting === 1);

@@ -235,3 +235,14 @@ test(
     s.check();
   }),
 );
+
+test(
+  "destroy refuses a reason that is no error, and has ended nothing",
+  scene(async (s) => {
+    await s.start({ max: 1 });
+    const refused = s.pool.destroy("because" as never);
+    await expect(refused).rejects.toMatchObject({ code: "ERR_OPTION", option: "CheckoutPool.destroy: reason" });
+    (await s.hold()).release();
+    s.check();
+  }),
+);

@@ -132,6 +132,21 @@ describe("close", () => {
   );
 });
 
+describe("destroy", () => {
+  test(
+    "refuses a reason that is no error, and has ended nothing",
+    scene(async (s) => {
+      const pool = await s.start({ size: 1 });
+      const refused = pool.destroy("because" as never);
+      await expect(refused).rejects.toMatchObject({ code: "ERR_OPTION", option: "RoutingPool.destroy: reason" });
+      const work = s.use();
+      work.end("served");
+      await s.settle();
+      expect(work.value).toBe("served");
+    }),
+  );
+});
+
 describe("the deadline of close", () => {
   test(
     "ends by force whoever works or waits, and tells them",
