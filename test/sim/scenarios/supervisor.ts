@@ -15,6 +15,7 @@ import {
   Process,
   type Self,
   Supervisor,
+  SupervisorError,
   type SupervisorOptions,
 } from "../../../src/index.ts";
 import type { Draw } from "../harness/draw.ts";
@@ -45,6 +46,8 @@ class Life {
   handed = false;
   /** What it ended of, if that was not its supervisor's doing. */
   ownEnd: ExitReason | undefined;
+  /** Whether its supervisor has said that it has ended. */
+  heard = false;
   readonly workers: Process[] = [];
 
   constructor(id: Id, manner: Manner) {
@@ -69,6 +72,14 @@ interface Known {
   /** It was asked to go, and not to come since; or its start gave nothing. */
   down: boolean;
 }
+
+/** How often in a row the restart of a child has failed, and how many processes have come up since the last failure. */
+interface Retries {
+  failed: number;
+  came: number;
+}
+
+const minMs = 10;
 
 type State = "running" | "down" | "absent";
 type Expected = Readonly<Record<State, string>>;
@@ -98,6 +109,9 @@ class Nursery implements Play {
   /** Who must have been started again since the last death, if nothing else has happened. */
   #expects: { readonly again: ReadonlySet<Id>; readonly before: ReadonlyMap<Id, number> } | undefined;
   readonly #starts = new Map<Id, number>();
+  /** By id: what the last start function to be called was to start. */
+  readonly #manners = new Map<Id, Manner>();
+  readonly #retries = new Map<Id, Retries>();
   /** Whose last start gave nothing. */
   readonly #nothing = new Set<Id>();
   /** Who has died since the supervisor was asked to stop. */
@@ -113,13 +127,23 @@ class Nursery implements Play {
       maxRestarts: draw.one(0, 1, 2, 3, 10, 100_000),
       maxSeconds: draw.one(1, 2, 5),
       autoShutdown: draw.one("never", "never", "any_significant", "all_significant"),
-      ...(draw.chance(0.4) ? { restartBackoff: { minMs: 10, maxMs: draw.one(10, 300) } } : {}),
+      ...(draw.chance(0.4)
+        ? {
+            restartBackoff: { kind: draw.one("exponential", "random-exponential"), minMs, maxMs: draw.one(minMs, 300) },
+          }
+        : {}),
     };
-    world.hear("supervisor.childExited", ({ supervisor, restart }) => {
-      if (supervisor === "nursery" && restart) this.#attempts.push(world.runtime.now());
+    world.hear("supervisor.childExited", ({ supervisor, child, restart }) => {
+      if (supervisor !== "nursery") return;
+      const life = this.#last(child as Id);
+      if (life !== undefined) life.heard = true;
+      if (restart) this.#attempts.push(world.runtime.now());
+      else this.#endsForGood(child as Id);
     });
-    world.hear("supervisor.restartFailed", ({ supervisor }) => {
-      if (supervisor === "nursery") this.#failures++;
+    world.hear("supervisor.restartFailed", ({ supervisor, child, error, delayMs }) => {
+      if (supervisor !== "nursery") return;
+      this.#failures++;
+      this.#mustWait(child as Id, error, delayMs);
     });
     world.hear("supervisor.gaveUp", ({ supervisor, restarts }) => {
       if (supervisor === "nursery") this.#givesUp(restarts);
@@ -228,10 +252,6 @@ class Nursery implements Play {
     this.#deaths = undefined;
     if (quiet && restarts) this.#expect(id);
     else if (quiet) this.#expects = { again: new Set(), before: new Map(this.#starts) };
-    if (!restarts && isSignificant(manner, this.options)) {
-      this.#mayEnd = true;
-      if (quiet && this.options.autoShutdown === "any_significant") this.#mustEnd = `"${id}" has ended`;
-    }
     life.end(
       clean ? ((["normal", "shutdown"] as const)[way % 2] ?? "normal") : way === 2 ? new Error("broken") : "killed",
     );
@@ -322,13 +342,19 @@ class Nursery implements Play {
 
   #spec(manner: Manner): ChildSpec {
     const { restart, shutdown, nested } = manner;
+    const id = idOf(manner);
+    let first = true;
     return {
-      id: idOf(manner),
+      id,
       restart,
       shutdown,
       significant: isSignificant(manner, this.options),
       type: nested ? "supervisor" : "worker",
-      start: () => this.#start(manner),
+      start: () => {
+        if (first) this.#retries.set(id, { failed: 0, came: 0 });
+        first = false;
+        return this.#start(manner);
+      },
     };
   }
 
@@ -336,6 +362,7 @@ class Nursery implements Play {
     const { world } = this;
     const id = idOf(manner);
     this.#starts.set(id, (this.#starts.get(id) ?? 0) + 1);
+    this.#manners.set(id, manner);
     this.#mustBeAllowed();
     const old = this.#lives.find((other) => other.id === id && other.alive);
     world.must("one-holder", old === undefined, () => `"${id}" is started while it lives`);
@@ -360,6 +387,7 @@ class Nursery implements Play {
       this.#busy--;
     }
     life.handed = true;
+    this.#retriesOf(id).came++;
     life.process?.monitor(() => this.#deaths?.push(life.id));
     if (world.strikes("a child dies at once")) life.end(new Error("stillborn"));
     return life.process;
@@ -402,6 +430,7 @@ class Nursery implements Play {
 
   async #terminate(life: Life): Promise<void> {
     const { world } = this;
+    if (life.ownEnd === undefined) this.#mustGo(life);
     const fault = world.strike("an end is slow", "an end hangs", "an end fails");
     if (fault === undefined) return;
     if (fault === "an end fails") throw new Error("no end");
@@ -460,6 +489,65 @@ class Nursery implements Play {
     world.must("as-the-model", fine, () => `gives up after ${seen} restarts in time, where ${maxRestarts} are allowed`);
     this.#mayEnd = true;
     this.#expects = undefined;
+  }
+
+  /** A child has ended by itself, and its supervisor is about to leave it at that. That may be its own end. */
+  #endsForGood(id: Id): void {
+    const { autoShutdown } = this.options;
+    if (!this.#isSignificant(id)) return;
+    const { supervisor } = this;
+    if (supervisor === undefined) {
+      this.#mayEnd = true; // It has just come up, and who else is there we are about to be told.
+      return;
+    }
+    const others = supervisor.whichChildren().filter((other) => other.id !== id && this.#isSignificant(other.id as Id));
+    const all = autoShutdown === "all_significant";
+    if (all && others.some(({ process }) => process !== undefined)) return; // There, or about to be put back.
+    this.#mayEnd = true;
+    // Of the end of one that is dead it may still have to hear, and then that one is the last.
+    const unheard = others.some((other) => {
+      const last = this.#last(other.id as Id);
+      return last?.ownEnd !== undefined && !last.heard;
+    });
+    if (!all || !unheard) this.#mustEnd = `"${id}" has ended, with ${autoShutdown}`;
+  }
+
+  #isSignificant(id: Id): boolean {
+    const manner = this.#manners.get(id);
+    return manner !== undefined && isSignificant(manner, this.options);
+  }
+
+  /** The waits between retries grow, and begin anew for a child that has come up in the meantime. */
+  #mustWait(id: Id, error: Error, delayMs: number): void {
+    const { restartBackoff } = this.options;
+    const retries = this.#retriesOf(id);
+    // One that was dead when its supervisor got it has not come up.
+    const stillborn = error instanceof SupervisorError && error.cause === (this.#last(id)?.process?.reason ?? null);
+    const cameUp = retries.came - (stillborn ? 1 : 0) > 0;
+    retries.failed = cameUp ? 1 : retries.failed + 1;
+    retries.came = 0;
+    const { kind, maxMs = 0 } = restartBackoff ?? {};
+    const exact = Math.min(minMs * 2 ** (retries.failed - 1), maxMs);
+    const most = kind === "exponential" ? exact : Math.min(minMs * 3 ** retries.failed, maxMs);
+    const least = kind === "exponential" ? exact : Math.min(minMs, maxMs);
+    const fine = delayMs >= least && delayMs <= most;
+    this.world.must("as-the-model", fine, () => {
+      return `"${id}" has failed ${retries.failed} times in a row, and is tried again in ${delayMs} ms`;
+    });
+  }
+
+  #retriesOf(id: Id): Retries {
+    return this.#retries.get(id) as Retries;
+  }
+
+  /** Its supervisor has asked it to go, and lets it take no longer than its spec says. */
+  #mustGo(life: Life): void {
+    const { world } = this;
+    const { shutdown } = life.manner;
+    if (typeof shutdown !== "number") return;
+    void world.pause(shutdown + 1).then(() => {
+      world.must("lets-go", !life.alive, () => `"${life.id}" was to go within ${shutdown} ms, and lives`);
+    });
   }
 
   #learn(manner: Manner): void {
