@@ -18,7 +18,7 @@ import {
   SupervisorError,
   type SupervisorOptions,
 } from "../../../src/index.ts";
-import type { Draw } from "../harness/draw.ts";
+import { Draw } from "../harness/draw.ts";
 import { at, command, type Play, type Scenario } from "../harness/scenario.ts";
 import type { Call, World } from "../harness/world.ts";
 
@@ -119,6 +119,8 @@ class Nursery implements Play {
 
   constructor(world: World) {
     const { setUp: draw } = world;
+    // A draw of its own, so that the seeds that are written down keep the children that they had.
+    const kind = new Draw(world.seed, "backoff").one("random-exponential", "exponential");
     this.world = world;
     this.options = {
       name: "nursery",
@@ -129,7 +131,7 @@ class Nursery implements Play {
       autoShutdown: draw.one("never", "never", "any_significant", "all_significant"),
       ...(draw.chance(0.4)
         ? {
-            restartBackoff: { kind: draw.one("exponential", "random-exponential"), minMs, maxMs: draw.one(minMs, 300) },
+            restartBackoff: { kind, minMs, maxMs: draw.one(minMs, 300) },
           }
         : {}),
     };
@@ -287,6 +289,7 @@ class Nursery implements Play {
       world.must("one-holder", living <= 1, () => `${living} processes are "${id}"`);
     }
     if (!settled || this.#busy > 0) return;
+    world.must("as-the-model", this.#mustEnd === undefined, () => `${this.#mustEnd}, and its supervisor goes on`);
     const infos = supervisor?.whichChildren() ?? [];
     const listed = new Set(infos.map(({ process }) => process));
     const lost = this.#lives.find((life) => life.handed && life.alive && !listed.has(life.process));
@@ -310,7 +313,6 @@ class Nursery implements Play {
     for (const release of this.#releases.splice(0)) release();
     await world.runtime.advance(600_000);
     world.must("settles", this.#busy === 0, () => `${this.#busy} starts, ends and calls are under way still`);
-    world.must("as-the-model", this.#mustEnd === undefined, () => `${this.#mustEnd}, and its supervisor goes on`);
     if (this.supervisor === undefined || this.#leftBehind) return;
     this.#forgetTemporaries();
     for (const [id, { manner, down }] of this.#known) {
@@ -637,7 +639,7 @@ function manner(draw: Draw): Manner {
     id: draw.below(5),
     restart: draw.one("permanent", "permanent", "transient", "temporary"),
     shutdown: draw.one<Manner["shutdown"]>(0, 30, 5_000, "infinity", "brutal_kill"),
-    significant: draw.chance(0.3),
+    significant: draw.chance(0.5),
     nested: draw.chance(0.15),
   };
 }
