@@ -3,7 +3,8 @@
  *
  * One place, one process after another in it, and a server that fails in every way. Registered is exactly what can
  * serve, at every moment; what was entered is told of once when it is over; no resource is opened before its predecessor
- * is closed, nor sooner than the backoff allows; and every resource that came out of `open` is closed once.
+ * is closed, nor sooner than the backoff allows; and every resource that came out of `open` is closed once. A close that
+ * fails, or takes too long, is told.
  */
 
 import { Connection, type ConnectionHost, type ConnectionPlace, newMemory } from "../../../src/connection/index.ts";
@@ -41,6 +42,8 @@ class Berth implements Play {
   #opens: number[] = [];
   #drainingSince: number | undefined;
   #cleaning = 0;
+  /** Closings that fail, or take longer than they may. */
+  readonly #failing = { asked: 0, told: 0 };
 
   constructor(world: World) {
     const { setUp: draw, runtime } = world;
@@ -64,6 +67,7 @@ class Berth implements Play {
     world.hear("connection.openFailed", () => this.#told.openFailed++);
     world.hear("connection.lost", () => this.#told.lost++);
     world.hear("connection.closed", () => this.#told.closed++);
+    world.hear("connection.closeFailed", () => this.#failing.told++);
   }
 
   /** A process in the place, where there is none. */
@@ -188,6 +192,8 @@ class Berth implements Play {
       told,
       () => `told ${JSON.stringify(this.#told)} of ${JSON.stringify(this.#totals)}`,
     );
+    const { asked, told: heard } = this.#failing;
+    world.must("nothing-swallowed", heard === asked, () => `${asked} closings failed, and ${heard} were told`);
     if (this.#registry !== undefined) await world.until("close", this.#registry.close());
   }
 
@@ -272,7 +278,9 @@ class Berth implements Play {
   #closing(): Gate<Manner> {
     const { world } = this;
     const { chance } = world;
-    switch (world.strike("close fails", "close throws", "close hangs", "close is slow", "close answers late")) {
+    const fault = world.strike("close fails", "close throws", "close hangs", "close is slow", "close answers late");
+    if (fault !== undefined && fault !== "close is slow") this.#failing.asked++;
+    switch (fault) {
       case "close fails":
         return "rejects";
       case "close throws":
