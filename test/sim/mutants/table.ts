@@ -63,6 +63,20 @@ export const mutants: readonly Mutant[] = [
     scenario: "registry",
   },
   {
+    name: "a new listener hears of what was before it",
+    file: "registry/registry.ts",
+    before: "      if (subscription.since > number) continue;\n",
+    after: "      void number;\n",
+    scenario: "registry",
+  },
+  {
+    name: "one who has left the line of a lock still listens to its signal",
+    file: "registry/lock.ts",
+    before: "    if (this.#signal !== undefined) unwatchAbort(this.#signal, this);\n",
+    after: "",
+    scenario: "registry",
+  },
+  {
     name: "a process that is stopping cannot be killed",
     file: "process/process.ts",
     before: "    if (!this.alive) return;\n    this.#killed = true;",
@@ -222,6 +236,13 @@ export const mutants: readonly Mutant[] = [
     file: "connection/connection.ts",
     before: 'if (state.at === "connected" || state.at === "draining") this.#closeInPlace(state.resource, reason);',
     after: 'if (state.at === "connected") this.#closeInPlace(state.resource, reason);',
+    scenario: "connection",
+  },
+  {
+    name: "a close that fails is not told",
+    file: "connection/connection.ts",
+    before: 'emit("connection.closeFailed", { ...this.#named(), error: asError(thrown) });',
+    after: "asError(thrown);",
     scenario: "connection",
   },
   {

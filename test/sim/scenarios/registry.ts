@@ -6,6 +6,7 @@
  * those who asked.
  */
 
+import { getEventListeners } from "node:events";
 import {
   type Entry,
   Process,
@@ -33,7 +34,9 @@ interface Ear {
   readonly heard: string[];
   /** What it must have heard, by the model. */
   readonly told: string[];
-  readonly since: Disposable;
+  since: Disposable | undefined;
+  /** One that this one has made when it heard something. It must have heard what this one has heard since. */
+  inner: Ear | undefined;
 }
 
 /** Somebody who wants a lock, in the order of asking. */
@@ -201,21 +204,17 @@ class Registrar implements Play {
     });
   }
 
-  listen(throws: boolean): void {
-    const ear: Omit<Ear, "since"> = { heard: [], told: [] };
+  listen(throws: boolean, breeds: boolean): void {
     this.#same("listen", this.#closed ? "ERR_REGISTRY_CLOSED" : "ok", () => {
-      const since = this.registry.listen((event) => {
-        ear.heard.push(this.#said(event));
-        if (throws) throw new Error("a listener throws");
-      });
-      this.ears.push({ ...ear, since });
+      this.ears.push(this.#newEar(throws, breeds));
     });
   }
 
   deafen(which: number): void {
     const ear = at(this.ears, which);
     if (ear === undefined) return;
-    ear.since[Symbol.dispose]();
+    ear.since?.[Symbol.dispose]();
+    ear.inner?.since?.[Symbol.dispose]();
     this.#compare(ear);
     this.ears.splice(this.ears.indexOf(ear), 1);
   }
@@ -239,6 +238,8 @@ class Registrar implements Play {
     const asked = this.registry.lock(lock, work, { signal: gone.signal });
     this.world.follow("lock", asked, ({ outcome }) => {
       me.state = "over";
+      const ears = getEventListeners(gone.signal, "abort").length;
+      this.world.must("lets-go", ears === 0, () => `a lock is over, and ${ears} listen to its signal`);
       const place = this.wanting.indexOf(me);
       if (place >= 0) this.wanting.splice(place, 1);
       const fine = ["ok", "the work throws", "gone", "ERR_REGISTRY_CLOSED"].includes(outcome);
@@ -368,7 +369,20 @@ class Registrar implements Play {
     return `${type} ${this.#names.get(owner)} ${key} ${value} ${why}`;
   }
 
+  #newEar(throws: boolean, breeds: boolean): Ear {
+    const ear: Ear = { heard: [], told: [], since: undefined, inner: undefined };
+    ear.since = this.registry.listen((event) => {
+      const said = this.#said(event);
+      ear.heard.push(said);
+      ear.inner?.told.push(said);
+      if (breeds) ear.inner ??= this.#newEar(false, false);
+      if (throws) throw new Error("a listener throws");
+    });
+    return ear;
+  }
+
   #compare(ear: Ear): void {
+    if (ear.inner !== undefined) this.#compare(ear.inner);
     const [heard, told] = [ear.heard.join("; "), ear.told.join("; ")];
     this.world.must("as-the-model", heard === told, () => `a listener heard "${heard}", not "${told}"`);
     ear.heard.length = 0;
@@ -432,10 +446,10 @@ export const registry: Scenario<Registrar> = {
       run: (play, args) => play.update(args, args.fails),
     }),
     ask: command<Registrar, Place>({ weight: 10, draw: place, run: (play, args) => play.ask(args) }),
-    listen: command<Registrar, { throws: boolean }>({
+    listen: command<Registrar, { throws: boolean; breeds: boolean }>({
       weight: 2,
-      draw: (draw) => ({ throws: draw.chance(0.3) }),
-      run: (play, { throws }) => play.listen(throws),
+      draw: (draw) => ({ throws: draw.chance(0.3), breeds: draw.chance(0.3) }),
+      run: (play, { throws, breeds }) => play.listen(throws, breeds),
     }),
     deafen: command<Registrar, { which: number }>({
       weight: 1,
