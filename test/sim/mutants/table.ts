@@ -322,5 +322,48 @@ export const mutants: readonly Mutant[] = [
     after: "",
     scenario: "checkout",
   },
+  {
+    name: "a connection may have one request more than maxInFlight",
+    file: "fanta/session.ts",
+    before: "if (this.#working.size >= this.#options.maxInFlight) {",
+    after: "if (this.#working.size > this.#options.maxInFlight) {",
+    scenario: "fanta",
+  },
+  {
+    name: "a connection may have one request less than maxInFlight",
+    file: "fanta/session.ts",
+    before: "if (this.#working.size >= this.#options.maxInFlight) {",
+    after: "if (this.#working.size + 1 >= this.#options.maxInFlight) {",
+    scenario: "fanta",
+  },
+  {
+    name: "a request of the pool that is over listens to its signal",
+    file: "fanta/pool.ts",
+    before: "    if (this.#options?.signal !== undefined) unwatchAbort(this.#options.signal, this);\n",
+    after: "",
+    scenario: "fanta",
+  },
+  {
+    name: "a server that closes tells nobody",
+    file: "fanta/server.ts",
+    before: "          for (const session of this.#sessions) session.goaway();\n",
+    after: "",
+    scenario: "fanta",
+  },
+  {
+    name: "an id is given out again at once, as it was",
+    file: "multiplex/slots.ts",
+    before: "    const next = (id + generation) | 0;\n",
+    after:
+      "    const next = id;\n    this.#after[slot] = this.#first;\n    this.#first = slot;\n    this.#size--;\n    if (this.#size >= 0) return item;\n",
+    scenario: "fanta",
+  },
+  {
+    name: "a buffer is used again before it is written",
+    file: "multiplex/writer.ts",
+    before: "    this.#underBuffers.push(bytes);\n",
+    after: "    recycle(bytes);\n",
+    scenario: "fanta",
+  },
   ...routed,
 ];

@@ -4,6 +4,8 @@
  *
  * A line hands over what was written in pieces of its own making: cut anywhere, several writes in one, after a while.
  * It can lose all that comes (a black hole), change a byte, hold what is written so that the writer feels it, and break.
+ * What is held is not copied before the writer is told that it is written: one that has used its buffer again by then has
+ * written something else. And a server that is not in its right mind says something twice.
  */
 
 import { EventEmitter } from "node:events";
@@ -16,7 +18,7 @@ export const networkFaults = {
   "bytes are cut": 0.2,
   "bytes are late": 0.15,
   "a write is slow": 0.05,
-  "a byte is changed": 0.002,
+  "a byte is changed": 0.003,
   "a line becomes a black hole": 0.003,
   "a line breaks": 0.006,
   "one side of a line ends": 0.003,
@@ -25,6 +27,7 @@ export const networkFaults = {
   "a connection never comes": 0.03,
   "a connection is broken when it has come": 0.04,
   "accepting fails": 0.02,
+  "a server repeats itself": 0.01,
 } as const;
 
 /** Both ends, and both ways between them. */
@@ -34,6 +37,8 @@ export class Cable {
   readonly far: Plug;
   /** A byte of it has been changed: nobody knows what it carries. */
   spoilt = false;
+  /** Something that the server has said has come again. */
+  repeated = false;
 
   constructor(world: World, nr: number, port: number) {
     this.port = port;
@@ -88,7 +93,7 @@ export class Plug extends Duplex {
   }
 
   override _write(chunk: Buffer, _: string, written: (error?: Error) => void): void {
-    this.out.send(Buffer.from(chunk), written);
+    this.out.send(chunk, written);
   }
 
   override _final(done: () => void): void {
@@ -120,27 +125,31 @@ class Line {
     this.#to = to;
   }
 
-  send(bytes: Buffer, written: (error?: Error) => void): void {
+  send(chunk: Buffer, written: (error?: Error) => void): void {
     const world = this.#world;
+    let change: (bytes: Buffer) => void = () => undefined;
     const fault = world.strike(
       ...["a byte is changed", "a line becomes a black hole", "a line breaks", "one side of a line ends"],
     );
     if (fault === "a byte is changed") {
       this.#cable.spoilt = true;
-      const at = world.chance.below(bytes.length);
-      bytes[at] = (bytes[at] as number) ^ (1 << world.chance.below(8));
+      const at = world.chance.below(chunk.length);
+      const bit = 1 << world.chance.below(8);
+      change = (bytes) => {
+        bytes[at] = (bytes[at] as number) ^ bit;
+      };
     } else if (fault === "a line becomes a black hole") this.#hole = true;
     else if (fault === "a line breaks") {
       this.#later(() => this.#cable.break(), world.chance.below(3));
     } else if (fault === "one side of a line ends") this.#to.out.end();
-    // A peer that is gone answers with a reset.
-    if (this.#to.destroyed) this.#later(() => this.#from.destroy(reset()), 1);
-    else if (!this.#hole) {
-      this.#queue = Buffer.concat([this.#queue, bytes]);
-      this.#carry();
-    }
-    if (world.strikes("a write is slow")) this.#later(() => written(), world.chance.between(1, 100));
-    else written();
+    const take = (): void => {
+      const bytes = Buffer.from(chunk); // Not before now.
+      change(bytes);
+      this.#take(bytes);
+      written();
+    };
+    if (world.strikes("a write is slow")) this.#later(take, world.chance.between(1, 100));
+    else take();
   }
 
   /** No more is said on this way. */
@@ -155,6 +164,28 @@ class Line {
       this.#queue = Buffer.alloc(0);
       this.#later(() => this.#to.destroy(reset()), 1);
     } else this.end();
+  }
+
+  #take(bytes: Buffer): void {
+    const world = this.#world;
+    // A peer that is gone answers with a reset.
+    if (this.#to.destroyed) this.#later(() => this.#from.destroy(reset()), 1);
+    else if (!this.#hole && !this.#from.destroyed) this.#put(bytes);
+    // A write is made of whole frames, so what is said again is, too.
+    if (this.#from === this.#cable.far && world.strikes("a server repeats itself")) {
+      this.#later(() => this.#repeat(bytes), world.chance.between(1, 60));
+    }
+  }
+
+  #repeat(bytes: Buffer): void {
+    if (this.#hole || this.#ends || !this.#cable.whole) return;
+    this.#cable.repeated = true;
+    this.#put(bytes);
+  }
+
+  #put(bytes: Buffer): void {
+    this.#queue = Buffer.concat([this.#queue, bytes]);
+    this.#carry();
   }
 
   #carry(): void {

@@ -6,6 +6,7 @@
  * has changed a byte, nobody knows what was said; what is promised there is that it ends, and with which errors.
  */
 
+import { getEventListeners } from "node:events";
 import { ConnectionLostError, FantaError } from "../../../src/index.ts";
 import { type Codec, type FantaContext, FantaPool, FantaServer, FantaTCP, text } from "../../../src/fanta/index.ts";
 import { giveNetwork } from "../../../src/multiplex/index.ts";
@@ -70,6 +71,8 @@ class Client {
   readonly asks: Ask[] = [];
   /** Given up by their callers: the server may owe their answers still. */
   givenUp = 0;
+  /** The most that it had in flight at once. */
+  peak = 0;
 
   constructor(tcp: FantaTCP, cable: Cable) {
     this.tcp = tcp;
@@ -121,7 +124,11 @@ export class Telegraph implements Play {
     const { setUp: draw, runtime } = world;
     world.hear("fanta.protocolFailed", ({ error }) => {
       const typed = error instanceof FantaError && error.code === "ERR_FANTA_PROTOCOL";
-      world.must("as-the-model", typed && this.#spoils, () => `nobody has changed a byte, and ${String(error)}`);
+      world.must(
+        "as-the-model",
+        typed && (this.#spoils || this.#repeats),
+        () => `nobody has changed a byte, and ${String(error)}`,
+      );
     });
     for (const port of ports) await this.#listen(port);
     if (draw.chance(0.4)) return;
@@ -161,6 +168,7 @@ export class Telegraph implements Play {
     const { open } = client.tcp;
     this.#follow(ask, client.tcp.request(ask.words, { timeoutMs, ...signalOf(ask) }));
     client.asks.push(ask);
+    client.peak = Math.max(client.peak, client.tcp.inFlight);
     if (!open) this.world.must("as-the-model", !client.tcp.open, () => "it is open again");
     return ask;
   }
@@ -287,10 +295,13 @@ export class Telegraph implements Play {
     const answer = await world.until("request", tcp.request("a hello"));
     world.must("as-the-model", answer === "re:a hello", () => `the answer to a hello is ${answer}`);
     world.must("at-rest", tcp.inFlight === 0, () => `${tcp.inFlight} in flight, and nobody asks`);
-    const asked = runtime.now();
-    await world.until("close", tcp.close());
-    const took = runtime.now() - asked;
-    world.must("settles", took < 1_000, () => `closing took ${took} ms, and nothing was in flight`);
+    await this.#closesSoon("a client", tcp);
+    // Whoever is connected to a server that closes is told, and goes.
+    const { server } = this.stations.get(ports[0]) as Station;
+    const guest = await world.until("connect", FantaTCP.connect({ host: "memory", port: ports[0], runtime }));
+    await this.#closesSoon("a server", server);
+    world.must("lets-go", !guest.process.alive, () => "its server has closed, and it lives");
+    await world.until("listen", this.#listen(ports[0]));
     if (pool === undefined || this.#poolEnds) return;
     await world.until("resize", pool.resize(1));
     await world.until("ready", pool.ready({ min: ports.length }));
@@ -323,9 +334,23 @@ export class Telegraph implements Play {
     world.must("at-rest", alive === 0, () => `${alive} clients live still`);
   }
 
+  /** Whether a server has ever said something twice. */
+  get #repeats(): boolean {
+    return this.world.faults.has("a server repeats itself");
+  }
+
   get #spoils(): boolean {
     this.#spoilt = Math.max(this.#spoilt, this.world.faults.get("a byte is changed") ?? 0);
     return this.#spoilt > 0;
+  }
+
+  /** While nothing is in flight. */
+  async #closesSoon(who: string, it: { close(): Promise<void> }): Promise<void> {
+    const { world } = this;
+    const asked = world.runtime.now();
+    await world.until("close", it.close());
+    const took = world.runtime.now() - asked;
+    world.must("settles", took < 1_000, () => `${who} took ${took} ms to close, and nothing was in flight`);
   }
 
   async #listen(port: number): Promise<void> {
@@ -378,8 +403,12 @@ export class Telegraph implements Play {
       if (outcome === "gone" || outcome === "ERR_FANTA_TIMEOUT") client.givenUp++;
     }
     world.must("as-the-model", outcomes.test(outcome), () => `${what} gave ${outcome}`);
+    const ears = ask.abort === undefined ? 0 : getEventListeners(ask.abort.signal, "abort").length;
+    world.must("lets-go", ears === 0, () => `${what} is over, and ${ears} listen to its signal`);
     if (client === undefined ? this.#spoils : client.cable.spoilt) return;
-    world.must("as-the-model", outcome !== "ERR_FANTA_PROTOCOL", () => `${what} was told of bytes that are not Fanta`);
+    const mayBeNoFanta = client === undefined ? this.#repeats : client.cable.repeated;
+    const isFanta = outcome !== "ERR_FANTA_PROTOCOL" || mayBeNoFanta;
+    world.must("as-the-model", isFanta, () => `${what} was told of bytes that are not Fanta`);
     if (outcome === "ok") {
       world.must(
         "one-holder",
@@ -391,6 +420,8 @@ export class Telegraph implements Play {
       const { message } = error as Error;
       const own = !message.startsWith("no:") || `no:${ask.words}`.startsWith(message); // As much as fits.
       world.must("one-holder", own, () => `${what} asked "${ask.words}", and was refused with "${message}"`);
+      const full = client === undefined || client.peak > this.#maxInFlight || !message.startsWith("too many requests");
+      world.must("as-the-model", full, () => `${what} was one too many, where ${this.#maxInFlight} may be unanswered`);
     }
     const unsent = error instanceof ConnectionLostError && error.sent === "no" && !ask.asking.idempotent;
     world.must("as-the-model", !unsent || ask.seen === 0, () => `${what} was not sent, and a server has seen it`);
@@ -410,6 +441,10 @@ export class Telegraph implements Play {
     }
     const twice = this.#ids.has(key) && cable?.spoilt !== true;
     world.must("in-flight-is-real", !twice, () => `the id ${id} is used for two requests at once`);
+    const working = this.handling.filter((each) => each.key.startsWith(`${remotePort}:`)).length;
+    world.must("as-the-model", working < this.#maxInFlight, () => {
+      return `a handler is called where ${working} of the connection are working, and ${this.#maxInFlight} may`;
+    });
     const answer = `re:${words}`;
     switch (words[0]) {
       case "t":
