@@ -16,7 +16,7 @@ export interface Mutant {
   readonly before: string;
   readonly after: string;
   /** Who must find it. */
-  readonly scenario: "registry" | "supervisor" | "connection" | "checkout" | "routing" | "fanta";
+  readonly scenario: "registry" | "supervisor" | "dynamic" | "connection" | "checkout" | "routing" | "fanta";
 }
 
 export const mutants: readonly Mutant[] = [
@@ -180,6 +180,34 @@ export const mutants: readonly Mutant[] = [
     before: "    this.last = process;\n    this.backoff = undefined;\n",
     after: "    this.last = process;\n",
     scenario: "supervisor",
+  },
+  {
+    name: "a dynamic supervisor takes one child too many",
+    file: "supervisor/dynamic.ts",
+    before: "if (this.children.length >= this.#maxChildren)",
+    after: "if (this.children.length > this.#maxChildren)",
+    scenario: "dynamic",
+  },
+  {
+    name: "a child that was terminated keeps its place in a dynamic supervisor",
+    file: "supervisor/dynamic.ts",
+    before: "      await found.shutDown();\n      this.#forget(found);\n",
+    after: "      await found.shutDown();\n",
+    scenario: "dynamic",
+  },
+  {
+    name: "a dynamic supervisor ends its children one after another",
+    file: "supervisor/dynamic.ts",
+    before: "await Promise.all(this.children.toReversed().map((child) => child.shutDown()));",
+    after: "for (const child of this.children.toReversed()) await child.shutDown();",
+    scenario: "dynamic",
+  },
+  {
+    name: "a child of a dynamic supervisor whose restart gave nothing keeps its place",
+    file: "supervisor/dynamic.ts",
+    before: "      child.restarting = false;\n      if (handle === undefined) this.#forget(child);\n",
+    after: "      child.restarting = false;\n      void handle;\n",
+    scenario: "dynamic",
   },
   {
     name: "a connection stays registered when its resource is lost",

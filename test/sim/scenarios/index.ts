@@ -5,6 +5,7 @@
 import type { Scenario } from "../harness/scenario.ts";
 import { checkout } from "./checkout.ts";
 import { connection } from "./connection.ts";
+import { dynamic } from "./dynamic.ts";
 import { fanta } from "./fanta.ts";
 import { registry } from "./registry.ts";
 import { routing } from "./routing.ts";
@@ -13,6 +14,7 @@ import { supervisor } from "./supervisor.ts";
 export const scenarios: readonly Scenario[] = [
   registry,
   supervisor,
+  dynamic,
   connection,
   routing,
   checkout,
