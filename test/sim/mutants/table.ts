@@ -372,6 +372,13 @@ export const mutants: readonly Mutant[] = [
     scenario: "fanta",
   },
   {
+    name: "a pool that has closed takes requests",
+    file: "fanta/pool.ts",
+    before: 'if (traffic.phase !== "open") {',
+    after: 'if (traffic.phase === "none") {',
+    scenario: "fanta",
+  },
+  {
     name: "a server that closes tells nobody",
     file: "fanta/server.ts",
     before: "          for (const session of this.#sessions) session.goaway();\n",

@@ -49,6 +49,8 @@ class Ask {
   readonly client: Client | undefined;
   readonly abort: AbortController | undefined;
   call: Call<string> | undefined;
+  /** Its pool was told to end before it came. */
+  late = false;
   /** How often a handler has seen it. */
   seen = 0;
 
@@ -241,6 +243,36 @@ export class Telegraph implements Play {
     if (this.pool !== undefined) this.world.follow("resize", this.pool.resize(size));
   }
 
+  /** The same request, as somebody makes it who wants a connection of the pool in hand. */
+  usePool(asking: Asking): void {
+    const { pool } = this;
+    if (pool === undefined) return;
+    const ask = this.#newAsk(asking, undefined);
+    const { timeoutMs, idempotent } = asking;
+    const work = (tcp: FantaTCP, { signal }: { readonly signal: AbortSignal }): Promise<string> => {
+      return tcp.request(ask.words, { timeoutMs, signal });
+    };
+    this.#follow(ask, pool.use(work, { timeoutMs, idempotent, ...signalOf(ask) }));
+  }
+
+  recyclePool(overMs: number): void {
+    if (this.pool !== undefined) this.world.follow("recycle", this.pool.recycle({ overMs }));
+  }
+
+  endPool(how: "close" | "destroy", timeoutMs: number): boolean {
+    const { pool } = this;
+    if (pool === undefined) return false;
+    this.#poolEnds = true;
+    const ended = how === "close" ? pool.close({ timeoutMs }) : pool.destroy();
+    this.world.follow<unknown>(how, ended, ({ outcome }) => {
+      this.world.must("settles", outcome === "ok", () => `a ${how} of the pool gave ${outcome}`);
+      const { size, inFlight, waiting } = pool.stats();
+      const fine = size + inFlight + waiting === 0;
+      this.world.must("at-rest", fine, () => `the pool has ended: ${JSON.stringify({ size, inFlight, waiting })}`);
+    });
+    return true;
+  }
+
   killConnection(which: number): boolean {
     const connections = this.pool?.tree().children.find(({ id }) => id === "connections")?.children ?? [];
     const found = at(connections, which);
@@ -387,6 +419,7 @@ export class Telegraph implements Play {
 
   #newAsk(asking: Asking, client: Client | undefined): Ask {
     const ask = new Ask(++this.#asked, asking, client);
+    ask.late = client === undefined && this.#poolEnds;
     this.#asks.set(ask.words, ask);
     return ask;
   }
@@ -403,6 +436,8 @@ export class Telegraph implements Play {
       if (outcome === "gone" || outcome === "ERR_FANTA_TIMEOUT") client.givenUp++;
     }
     world.must("as-the-model", outcomes.test(outcome), () => `${what} gave ${outcome}`);
+    const right = !ask.late || outcome === "ERR_POOL_CLOSED";
+    world.must("as-the-model", right, () => `${what} came to a pool that has ended, and gave ${outcome}`);
     const ears = ask.abort === undefined ? 0 : getEventListeners(ask.abort.signal, "abort").length;
     world.must("lets-go", ears === 0, () => `${what} is over, and ${ears} listen to its signal`);
     if (client === undefined ? this.#spoils : client.cable.spoilt) return;

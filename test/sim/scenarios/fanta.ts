@@ -51,6 +51,11 @@ export const fanta: Scenario<Telegraph> = {
       draw: asking,
       run: (play, args) => void play.askPool(args),
     }),
+    "use of the pool": command<Telegraph, Asking>({
+      weight: 5,
+      draw: asking,
+      run: (play, args) => play.usePool(args),
+    }),
     "many ask at once": command<Telegraph, Asking & { which: number; count: number }>({
       weight: 2,
       draw: (draw) => ({ ...asking(draw), ...one(draw), count: draw.between(3, 12) }),
@@ -122,6 +127,21 @@ export const fanta: Scenario<Telegraph> = {
       weight: 0.7,
       draw: (draw) => ({ size: draw.below(4) }),
       run: (play, { size }) => play.resize(size),
+    }),
+    recycle: command<Telegraph, { overMs: number }>({
+      weight: 0.5,
+      draw: (draw) => ({ overMs: draw.one(0, 100) }),
+      run: (play, { overMs }) => play.recyclePool(overMs),
+    }),
+    "the pool closes": command<Telegraph, { timeoutMs: number }>({
+      weight: 0.12,
+      draw: (draw) => ({ timeoutMs: draw.one(0, 100, 5_000) }),
+      run: (play, { timeoutMs }) => play.endPool("close", timeoutMs),
+    }),
+    "the pool is destroyed": command<Telegraph>({
+      weight: 0.08,
+      fault: true,
+      run: (play) => play.endPool("destroy", 0),
     }),
     "a connection of the pool is killed": command<Telegraph, { which: number }>({
       weight: 0.7,
