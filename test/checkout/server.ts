@@ -65,6 +65,12 @@ export class Resource {
   resets = 0;
   /** A check or a reset of it has gone wrong. */
   bad = false;
+  /** Nothing comes back from it any more, and it looks well: whoever has it finds out. */
+  halfOpen = false;
+  /** A caller has left something in it that a reset takes away. */
+  dirty = false;
+  /** Whoever had it has said that it is broken. */
+  discarded = false;
   /** The hook that is at work on it. */
   hook: string | undefined;
   closingSince: number | undefined;
@@ -115,6 +121,7 @@ export class Server {
   resetting: (resource: Resource) => Gate = () => "ok";
   closing: (resource: Resource) => Gate = () => "ok";
   readonly #opens = new Set<AbortSignal>();
+  #resets = false;
 
   constructor(runtime: VirtualRuntime) {
     this.runtime = runtime;
@@ -122,6 +129,7 @@ export class Server {
 
   /** A connector with these hooks besides `open` and `close`. */
   connector(...hooks: readonly ("check" | "reset")[]): Connector<Resource> {
+    this.#resets = hooks.includes("reset");
     const check = (resource: Resource, signal: AbortSignal): unknown => {
       resource.checks++;
       return this.#work("check", resource, this.checking(resource), signal);
@@ -184,6 +192,8 @@ export class Server {
       this.violations.push(`resource ${resource.id} was lent during its ${resource.hook}`);
     if (resource.closings.length > 0) this.violations.push(`resource ${resource.id} was lent when it was closed`);
     if (resource.bad) this.violations.push(`resource ${resource.id} was lent when it was no good`);
+    if (resource.discarded) this.violations.push(`resource ${resource.id} was lent when it was discarded`);
+    if (resource.dirty && this.#resets) this.violations.push(`resource ${resource.id} was lent before it was reset`);
   }
 
   letGo(resource: Resource): void {
@@ -243,6 +253,7 @@ export class Server {
       if (manner === "never") return new Promise(() => undefined);
       if (manner === "throws") throw new Refused("EHOOK");
       if (manner === "rejects") return Promise.reject(new Refused("EHOOK"));
+      if (hook === "reset") resource.dirty = false;
       return manner !== "no";
     };
     // Not by way of a promise where it need not be: a hook may throw, and may answer, at once.

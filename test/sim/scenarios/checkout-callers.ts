@@ -2,7 +2,14 @@
  * Those who ask a checkout pool for something: the model of a place in line, and of a resource in somebody's hands.
  */
 
-import type { AcquireOptions, Lease, UseOptions, WorkContext } from "../../../src/index.ts";
+import { getEventListeners } from "node:events";
+import {
+  type AcquireOptions,
+  ConnectionLostError,
+  type Lease,
+  type UseOptions,
+  type WorkContext,
+} from "../../../src/index.ts";
 import type { Resource, Server } from "../../checkout/server.ts";
 import type { Call } from "../harness/world.ts";
 
@@ -11,6 +18,10 @@ export interface Asking {
   readonly timeoutMs: number;
   readonly priority: number;
   readonly abortable: boolean;
+  /** Asks for its signal at once. The others ask when it should have been aborted: it is made when it is asked for. */
+  readonly eager: boolean;
+  /** Leaves something in its resource. */
+  readonly messy: boolean;
 }
 
 abstract class Caller {
@@ -21,10 +32,19 @@ abstract class Caller {
   seen = false;
   /** How long it is ready to wait. */
   readonly until: number;
+  resource: Resource | undefined;
+  /** When it was given its lease. */
+  since = 0;
+  /** How often its lease was said to be held for long. */
+  leaks = 0;
   protected readonly server: Server;
+  protected readonly eager: boolean;
+  readonly #messy: boolean;
 
-  constructor(server: Server, { priority, abortable, timeoutMs }: Asking, now: number) {
+  constructor(server: Server, { priority, abortable, timeoutMs, eager, messy }: Asking, now: number) {
     this.until = now + timeoutMs;
+    this.eager = eager;
+    this.#messy = messy;
     this.server = server;
     this.priority = priority;
     this.abort = abortable ? new AbortController() : undefined;
@@ -38,6 +58,19 @@ abstract class Caller {
   abstract get served(): boolean;
   /** Whether it has a lease now, as far as it knows. */
   abstract get holds(): boolean;
+  /** What the signal of its lease, or of its work, says that is not so, when all has settled. */
+  abstract get misled(): string | undefined;
+
+  /** How many listen to its own signal. */
+  get listeners(): number {
+    return this.abort === undefined ? 0 : getEventListeners(this.abort.signal, "abort").length;
+  }
+
+  /** The resource is not in its hands any more. */
+  protected letGo(resource: Resource): void {
+    if (this.#messy) resource.dirty = true;
+    this.server.letGo(resource);
+  }
 
   get waits(): boolean {
     return this.pending && !this.served;
@@ -48,14 +81,20 @@ abstract class Caller {
   }
 }
 
+/** How a lease is given back. */
+export type GivingBack = "release" | "discard" | "dispose";
+
 /** One who acquires. */
 export class Holder extends Caller {
   lease: Lease<Resource> | undefined;
-  resource: Resource | undefined;
   #over = false;
+  /** It was given back; if so, while it was in force. */
+  #returned: "no" | "in force" | "late" = "no";
+  #signal: AbortSignal | undefined;
 
   got(lease: Lease<Resource>): void {
     this.lease = lease;
+    if (this.eager) this.#signal = lease.signal;
     try {
       this.resource = lease.resource;
       this.server.hold(this.resource);
@@ -78,25 +117,38 @@ export class Holder extends Caller {
     }
   }
 
-  /** Gives it back; once more does nothing to anybody. */
-  release(): void {
-    this.#letGo();
-    this.lease?.release();
+  override get misled(): string | undefined {
+    if (this.lease === undefined) return undefined;
+    const ended = !this.holds && this.#returned !== "in force";
+    if (this.holds && this.#signal === undefined) return undefined;
+    this.#signal ??= this.lease.signal;
+    if (this.#signal.aborted === ended) return undefined;
+    return ended ? "has lost its lease, and its signal is not aborted" : "has a signal that is aborted for nothing";
   }
 
-  discard(): void {
-    this.#letGo();
-    this.lease?.discard(new Error("no good"));
+  /** The pool has ended its lease because its time was over. */
+  get expired(): boolean {
+    return (this.#signal?.reason as { code?: unknown } | undefined)?.code === "ERR_LEASE_EXPIRED";
   }
 
-  dispose(): void {
-    this.#letGo();
-    this.lease?.[Symbol.dispose]();
-  }
-
-  #letGo(): void {
-    if (this.holds) this.server.letGo(this.resource as Resource);
+  /** Gives it back; once more does nothing to anybody. Says which event that must be, if any. */
+  giveBack(how: GivingBack): "lease.discarded" | "lease.misused" | undefined {
+    const { holds, resource, lease } = this;
+    const before = this.#returned;
+    // What does not answer is found out by whoever has it.
+    const doing = holds && resource?.halfOpen === true ? "discard" : how;
+    if (holds && resource !== undefined) {
+      this.letGo(resource);
+      if (doing === "discard") resource.discarded = true;
+    }
     this.#over = true;
+    if (before === "no" && (holds || doing !== "dispose")) this.#returned = holds ? "in force" : "late";
+    if (doing === "release") lease?.release();
+    else if (doing === "discard") lease?.discard(new Error("no good"));
+    else lease?.[Symbol.dispose]();
+    if (holds) return doing === "discard" ? "lease.discarded" : undefined;
+    // What the pool has ended its holder gives back once, as it should.
+    return before === "no" || doing === "dispose" ? undefined : "lease.misused";
   }
 }
 
@@ -106,8 +158,9 @@ export type Beginning = (typeof beginnings)[number];
 
 /** One whose work runs on a resource. */
 export class Worker extends Caller {
-  resource: Resource | undefined;
   begun = 0;
+  #context: WorkContext | undefined;
+  #eagerly = false;
   #settle: ((outcome: () => unknown) => void) | undefined;
   #running = false;
 
@@ -124,9 +177,25 @@ export class Worker extends Caller {
     return this.#running && this.resource?.closings.length === 0;
   }
 
+  override get misled(): string | undefined {
+    const { resource } = this;
+    if (!this.#running || resource === undefined) return undefined;
+    const ended = this.abort?.signal.aborted === true || resource.lost || resource.closings.length > 0;
+    if ((!ended && !this.#eagerly) || this.#context?.signal.aborted === ended) return undefined;
+    return ended ? "works on, and is not told that it is over" : "is told to stop for nothing";
+  }
+
+  /** It went well, and was told to stop: neither its caller nor its resource can be the reason. */
+  get stoppedForNothing(): boolean {
+    const innocent = this.abort?.signal.aborted !== true && this.resource?.fit === true;
+    return innocent && this.#eagerly && this.#context?.signal.aborted === true;
+  }
+
   /** Runs as the work of a `use`; `nested` asks the pool for another resource from inside. */
-  run(begins: Beginning, resource: Resource, _: WorkContext, nested: () => Promise<unknown>): unknown {
+  run(begins: Beginning, resource: Resource, context: WorkContext, nested: () => Promise<unknown>): unknown {
     this.begun++;
+    this.#context = context;
+    this.#eagerly = this.eager && context.signal !== undefined;
     this.resource = resource;
     this.server.hold(resource);
     this.#running = true;
@@ -155,11 +224,14 @@ export class Worker extends Caller {
     });
   }
 
+  /** Ends well; unless its resource does not answer, which it finds out now. */
   end(): void {
-    this.#settle?.(() => "done");
+    if (this.resource?.halfOpen === true) this.fail(new ConnectionLostError("no answer", { sent: "maybe" }));
+    else this.#settle?.(() => "done");
   }
 
   fail(error: Error): void {
+    if (error instanceof ConnectionLostError && this.resource !== undefined) this.resource.discarded = true;
     this.#settle?.(() => {
       throw error;
     });
@@ -173,6 +245,6 @@ export class Worker extends Caller {
 
   #over(): void {
     this.#running = false;
-    if (this.resource !== undefined) this.server.letGo(this.resource);
+    if (this.resource !== undefined) this.letGo(this.resource);
   }
 }

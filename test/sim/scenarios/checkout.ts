@@ -20,10 +20,13 @@ import type { Draw } from "../harness/draw.ts";
 import { registeredIn } from "../harness/registries.ts";
 import { at, command, type Play, type Scenario } from "../harness/scenario.ts";
 import type { World } from "../harness/world.ts";
-import { type Asking, type Beginning, beginnings, Holder, Worker } from "./checkout-callers.ts";
+import { type Asking, type Beginning, beginnings, type GivingBack, Holder, Worker } from "./checkout-callers.ts";
 import { openFaults, openingOf } from "./opening.ts";
 
 type Caller = Holder | Worker;
+
+/** One who is not in line. */
+const quickly: Asking = { timeoutMs: 0, priority: 0, abortable: false, eager: true, messy: false };
 
 /** Whose context this is. Only some runs look: a storage that was run makes every promise dear. */
 const whose = new AsyncLocalStorage<Caller>();
@@ -58,6 +61,16 @@ class Counter implements Play {
   #looked = 0;
   #begun = false;
   #closing = false;
+  #options!: CheckoutPoolOptions<Resource>;
+  /** How often each of these was heard. */
+  readonly #heard = { "lease.discarded": 0, "lease.misused": 0, "lease.expired": 0 };
+  /** Leases whose time was over, as their holders know. */
+  readonly #expired = new Set<Holder>();
+  /** What has gone wrong since all was settled last, of which callback; and what was heard of that. */
+  #broken: { readonly callback: string; readonly resource: Resource }[] = [];
+  readonly #told = new Map<string, number>();
+  /** Something was killed or ended since then: what was under way need not be told. */
+  #shaken = false;
   #unsettled = 0;
   #min = 0;
 
@@ -67,9 +80,9 @@ class Counter implements Play {
     this.#watchesContext = world.setUp.chance(0.05);
     if (this.#watchesContext) world.atEnd(() => whose.disable());
     this.server.opening = () => this.#opening();
-    this.server.checking = () => this.#hook("check");
-    this.server.resetting = () => this.#hook("reset");
-    this.server.closing = () => this.#hook("close");
+    this.server.checking = (resource) => this.#checked(resource);
+    this.server.resetting = (resource) => this.#hook("reset", resource);
+    this.server.closing = (resource) => this.#hook("close", resource);
   }
 
   async begin(): Promise<void> {
@@ -78,8 +91,12 @@ class Counter implements Play {
     const hooks = (["check", "reset"] as const).filter(() => draw.chance(0.6));
     const checks = hooks.includes("check");
     const min = draw.below(3);
+    const looks = hooks.includes("reset") && draw.chance(0.5);
     const options: CheckoutPoolOptions<Resource> = {
-      connector: server.connector(...hooks),
+      connector: {
+        ...server.connector(...hooks),
+        ...(looks ? { fit: (resource: Resource) => this.#fits(resource) as boolean } : {}),
+      },
       runtime,
       name: "counter",
       min,
@@ -105,35 +122,41 @@ class Counter implements Play {
     server.max = options.max ?? 10;
     server.closeTimeoutMs = 60;
     this.#min = min;
+    this.#options = options;
+    this.#listen();
     this.pool = await CheckoutPool.start(options);
     this.#begun = true;
   }
 
-  acquire(asking: Asking): void {
+  acquire(asking: Asking, already?: "gone"): Holder {
     const holder = new Holder(this.server, asking, this.world.runtime.now());
+    if (already !== undefined) holder.abort?.abort(new Error("gone"));
     this.callers.push(holder);
     this.#as(holder, () => {
       holder.call = this.world.follow("acquire", this.pool.acquire(holder.options(asking)), ({ value }) => {
         this.#inContextOf(holder);
-        if (value !== undefined) holder.got(value);
+        this.#isDone(holder);
+        if (value !== undefined) this.#got(holder, value);
       });
     });
+    return holder;
   }
 
   tryAcquire(): void {
     const lease = this.pool.tryAcquire();
     if (lease === undefined) return;
-    const holder = new Holder(this.server, { timeoutMs: 0, priority: 0, abortable: false }, this.world.runtime.now());
-    holder.got(lease);
+    const holder = new Holder(this.server, quickly, this.world.runtime.now());
+    this.#got(holder, lease);
     holder.seen = true;
     this.callers.push(holder);
   }
 
-  use(asking: Asking, begins: Beginning): Worker {
+  use(asking: Asking, begins: Beginning, already?: "gone"): Worker {
     const worker = new Worker(this.server, asking, this.world.runtime.now());
+    if (already !== undefined) worker.abort?.abort(new Error("gone"));
     this.callers.push(worker);
     this.#as(worker, () => {
-      const inside = { timeoutMs: 50, priority: 0, abortable: false };
+      const inside = { ...quickly, timeoutMs: 50 };
       const nested = async (): Promise<unknown> => {
         const inner = this.use(inside, "returns");
         while (inner.pending) await this.world.pause(1);
@@ -142,11 +165,45 @@ class Counter implements Play {
       };
       const asked = this.pool.use((resource, context) => {
         this.#inContextOf(worker);
+        this.#watch(worker);
         return worker.run(begins, resource, context, nested);
       }, worker.options(asking));
-      worker.call = this.world.follow("use", asked, () => this.#inContextOf(worker));
+      worker.call = this.world.follow("use", asked, ({ what, outcome }) => {
+        this.#inContextOf(worker);
+        this.#isDone(worker);
+        const fine = outcome !== "ok" || !worker.stoppedForNothing;
+        this.world.must("as-the-model", fine, () => `${what} was told to stop, and went well`);
+      });
     });
     return worker;
+  }
+
+  /** One asks who has given up before: nothing is done for it. */
+  askGone(asking: Asking, uses: boolean): void {
+    const before = this.pool.stats();
+    const caller = uses ? this.use(asking, "waits", "gone") : this.acquire(asking, "gone");
+    const { waiting, totals } = this.pool.stats();
+    const nothing = waiting === before.waiting && totals.acquired === before.totals.acquired;
+    this.world.must("as-the-model", nothing && caller.listeners === 0, () => {
+      return `${caller.call?.what} had given up before it asked, and something was done for it`;
+    });
+  }
+
+  giveBackOne(which: number, how: GivingBack): void {
+    const holder = at(this.holders, which);
+    if (holder !== undefined) this.giveBack(holder, how);
+  }
+
+  /** Gives a lease back, in force or not. What was wrong with that is heard, and nothing else is. */
+  giveBack(holder: Holder, how: GivingBack): void {
+    const heard = this.#heard;
+    const before = { ...heard };
+    const expected = holder.giveBack(how);
+    for (const event of ["lease.discarded", "lease.misused"] as const) {
+      const times = heard[event] - before[event];
+      const fine = times === (event === expected ? 1 : 0);
+      this.world.must("nothing-swallowed", fine, () => `a ${how} was heard as ${times} × ${event}`);
+    }
   }
 
   /** Those who have something in their hands. */
@@ -180,6 +237,7 @@ class Counter implements Play {
 
   end(how: "close" | "destroy", timeoutMs: number): void {
     this.#closing = true;
+    this.#shaken = true;
     if (how === "close") this.control("close", () => this.pool.close({ timeoutMs }));
     else this.control("destroy", () => this.pool.destroy());
   }
@@ -200,6 +258,7 @@ class Counter implements Play {
       level < 7 ? level3 : level === 7 ? child(tree, "registry") : level === 8 ? child(tree, "connections") : tree;
     const process: Process | undefined = found?.process;
     if (process === undefined || !process.alive) return false;
+    this.#shaken = true;
     if (ask && level < 7) this.world.follow("stop", process.stop());
     else process.kill();
     return true;
@@ -226,16 +285,17 @@ class Counter implements Play {
     if (!settled) return;
     this.#looksAtLine();
     if (pool.process.alive) this.#holdsNow();
+    this.#tellsAll();
     const deaf = this.callers.find(({ pending, abort }) => pending && abort?.signal.aborted);
     world.must("settles", deaf === undefined, () => `${deaf?.call?.what} has given up, and is not told`);
     this.#tidy();
   }
 
   async converge(): Promise<void> {
-    const { world, pool } = this;
+    const { world, pool, server } = this;
     const { runtime } = world;
     for (let round = 0; round < 16; round++) {
-      for (const holder of this.holders) holder.release();
+      for (const holder of this.holders) this.giveBack(holder, "release");
       for (const worker of this.workers) worker.end();
       await runtime.advance(400);
       this.check(true);
@@ -250,8 +310,13 @@ class Counter implements Play {
     await world.until("ready", pool.ready());
     // As many as there may be are served, all at once.
     const leases: Lease<Resource>[] = [];
-    for (let count = 0; count < this.server.max; count++) {
-      leases.push(await world.until("acquire", pool.acquire({ timeoutMs: 20_000 })));
+    for (let found = 0; leases.length < this.server.max; ) {
+      const lease = await world.until("acquire", pool.acquire({ timeoutMs: 20_000 }));
+      if (lease.resource.halfOpen) {
+        // Nothing can have told the pool; now somebody does.
+        world.must("settles", ++found <= server.resources.length, () => "what does not answer is lent for ever");
+        lease.discard();
+      } else leases.push(lease);
     }
     const different = new Set(leases.map(({ resource }) => resource)).size;
     world.must("one-holder", different === leases.length, () => `${leases.length} leases on ${different} resources`);
@@ -347,10 +412,86 @@ class Counter implements Play {
     world.must("nobody-overtakes", served, () => `${stats.waiting} wait, and ${stats.idle} are idle`);
   }
 
+  #listen(): void {
+    const { world } = this;
+    for (const event of ["lease.discarded", "lease.misused", "lease.expired"] as const) {
+      world.hear(event, () => {
+        this.#heard[event]++;
+      });
+    }
+    world.hear("lease.leaked", ({ connection, heldMs }) => {
+      const { leakReportMs = Infinity } = this.#options;
+      // Somebody may still have a resource that wants to go, while another has its successor in the slot.
+      const [caller] = this.callers
+        .filter(({ holds, leaks, resource }) => holds && leaks === 0 && connection === `connection ${resource?.slot}`)
+        .sort((a, b) => a.since - b.since);
+      const fine = caller !== undefined && ++caller.leaks === 1 && heldMs >= leakReportMs;
+      world.must("as-the-model", fine, () => `${connection} is said to be held for ${heldMs} ms, by whomever`);
+    });
+    world.hear("callback.failed", ({ where }) => this.#told.set(where, (this.#told.get(where) ?? 0) + 1));
+  }
+
+  #got(holder: Holder, lease: Lease<Resource>): void {
+    holder.got(lease);
+    this.#watch(holder);
+  }
+
+  /** How long it may have its lease, and when others are told of it. The pool's timers are before ours. */
+  #watch(caller: Caller): void {
+    const { world } = this;
+    caller.since = world.runtime.now();
+    const { leaseTimeoutMs = Infinity, leakReportMs = Infinity } = this.#options;
+    const later = (ms: number, holds: () => boolean, what: string): void => {
+      if (ms === Infinity) return;
+      void world.pause(ms + 2).then(() => {
+        const fine = !caller.holds || this.#shaken || holds();
+        if (!fine) world.must("as-the-model", false, () => `${caller.call?.what} holds a lease ${what}`);
+      });
+    };
+    later(leaseTimeoutMs, () => false, "whose time is over");
+    later(leakReportMs, () => caller.leaks === 1, "for long, and nobody hears of it");
+  }
+
+  /** It has its answer: its signal is let go. */
+  #isDone(caller: Caller): void {
+    const { listeners, call } = caller;
+    this.world.must("lets-go", listeners === 0, () => {
+      return `${call?.what} has its answer, and ${listeners} listen to its signal`;
+    });
+  }
+
+  /** Whoever should know something knows it: those who hold and work, and those who listen to events. */
+  #tellsAll(): void {
+    const { world } = this;
+    for (const caller of this.callers) {
+      const { misled } = caller;
+      world.must("as-the-model", misled === undefined, () => `${caller.call?.what} ${misled}`);
+      if (caller instanceof Holder && caller.expired) this.#expired.add(caller);
+    }
+    const [known, heard] = [this.#expired.size, this.#heard["lease.expired"]];
+    world.must("nothing-swallowed", known <= heard, () => `${known} leases have expired, and ${heard} are heard of`);
+    // A check or a reset of what is gone is nobody's matter any more.
+    const sure = this.#broken.filter(({ resource: { lost, leaving, closings } }) => {
+      return !lost && !leaving && closings.every((reason) => reason === "normal");
+    });
+    for (const { callback } of this.#shaken ? [] : sure) {
+      const failed = sure.filter((each) => each.callback === callback).length;
+      const told = this.#told.get(`counter: ${callback}`) ?? 0;
+      world.must(
+        "nothing-swallowed",
+        told >= failed,
+        () => `${failed} times ${callback} failed, and was heard ${told}`,
+      );
+    }
+    this.#broken = [];
+    this.#told.clear();
+    this.#shaken = !this.pool.process.alive;
+  }
+
   #tidy(): void {
     if (this.callers.length < 24) return;
     for (const caller of this.callers)
-      if (caller instanceof Holder && !caller.pending && !caller.holds) this.forget(caller);
+      if (caller instanceof Holder && caller.served && !caller.pending && !caller.holds) this.forget(caller);
     this.callers = this.callers.filter((caller) => caller.pending || caller.holds);
     this.#looked = this.callers.length;
   }
@@ -361,11 +502,34 @@ class Counter implements Play {
     return again && this.world.strikes("open gives what is there") ? "same" : openingOf(this.world, 80);
   }
 
-  #hook(hook: "check" | "reset" | "close"): Gate<Manner> {
+  /** A check finds out what does not answer, or it does not. */
+  #checked(resource: Resource): Gate<Manner> {
+    if (!resource.halfOpen) return this.#hook("check", resource);
+    return this.world.strikes("check says yes to what does not answer") ? "ok" : "never";
+  }
+
+  /** Whether a resource needs no reset; or what is no answer to that. */
+  #fits(resource: Resource): unknown {
+    switch (this.world.strike("fit throws", "fit is async")) {
+      case "fit throws":
+        this.#broken.push({ callback: "fit", resource });
+        throw new Error("fit throws");
+      case "fit is async":
+        return Promise.resolve(true);
+      case undefined:
+        return !resource.dirty;
+    }
+  }
+
+  #hook(hook: "check" | "reset" | "close", resource: Resource): Gate<Manner> {
     const { world } = this;
     const { chance } = world;
     const fault = world.strike(...Object.keys(hookFaults[hook]));
     if (fault === undefined) return "ok";
+    const no = fault === "check says no";
+    if (hook !== "close" && (no || fault.endsWith("fails") || fault.endsWith("throws"))) {
+      this.#broken.push({ callback: hook, resource });
+    }
     if (fault.endsWith("fails")) return "rejects";
     if (fault.endsWith("throws")) return "throws";
     if (fault.endsWith("hangs")) return "never";
@@ -397,6 +561,8 @@ const asking = (draw: Draw): Asking => ({
   timeoutMs: draw.one(0, 30, 100, 2_000, 5_000),
   priority: draw.one(0, 0, 0, 1, -1),
   abortable: draw.chance(0.6),
+  eager: draw.chance(0.5),
+  messy: draw.chance(0.5),
 });
 const place = (draw: Draw): { which: number } => ({ which: draw.below(64) });
 
@@ -411,6 +577,9 @@ export const checkout: Scenario<Counter> = {
     ...hookFaults.check,
     ...hookFaults.reset,
     ...hookFaults.close,
+    "check says yes to what does not answer": 0.5,
+    "fit throws": 0.1,
+    "fit is async": 0.1,
   },
   commands: {
     acquire: command<Counter, Asking>({ weight: 16, draw: asking, run: (play, args) => play.acquire(args) }),
@@ -419,21 +588,27 @@ export const checkout: Scenario<Counter> = {
       draw: (draw) => ({ ...asking(draw), begins: draw.one("waits", "waits", "waits", ...beginnings) }),
       run: (play, args) => void play.use(args, args.begins),
     }),
+    "one asks whose signal is aborted already": command<Counter, Asking & { uses: boolean }>({
+      weight: 1,
+      fault: true,
+      draw: (draw) => ({ ...asking(draw), abortable: true, uses: draw.chance(0.5) }),
+      run: (play, { uses, ...args }) => play.askGone(args, uses),
+    }),
     tryAcquire: command<Counter>({ weight: 4, run: (play) => play.tryAcquire() }),
     release: command<Counter, { which: number }>({
       weight: 20,
       draw: place,
-      run: (play, { which }) => at(play.holders, which)?.release(),
+      run: (play, { which }) => play.giveBackOne(which, "release"),
     }),
     dispose: command<Counter, { which: number }>({
       weight: 2,
       draw: place,
-      run: (play, { which }) => at(play.holders, which)?.dispose(),
+      run: (play, { which }) => play.giveBackOne(which, "dispose"),
     }),
     discard: command<Counter, { which: number }>({
       weight: 3,
       draw: place,
-      run: (play, { which }) => at(play.holders, which)?.discard(),
+      run: (play, { which }) => play.giveBackOne(which, "discard"),
     }),
     "a lease is released twice": command<Counter, { which: number }>({
       weight: 3,
@@ -442,8 +617,8 @@ export const checkout: Scenario<Counter> = {
       run: (play, { which }) => {
         const holder = at(which % 2 === 0 ? play.holders : play.over, which);
         if (holder === undefined) return false;
-        holder.release();
-        holder.release();
+        play.giveBack(holder, "release");
+        play.giveBack(holder, which % 3 === 0 ? "discard" : "release");
         return true;
       },
     }),
@@ -483,7 +658,7 @@ export const checkout: Scenario<Counter> = {
         const [next] = play.callers.filter(({ waits }) => waits).sort((a, b) => b.priority - a.priority);
         const holder = at(play.holders, which);
         if (next?.abort === undefined || holder === undefined) return false;
-        holder.release();
+        play.giveBack(holder, "release");
         if (hops) queueMicrotask(() => next.abort?.abort(new Error("gone")));
         else next.abort?.abort(new Error("gone"));
         return true;
@@ -499,6 +674,16 @@ export const checkout: Scenario<Counter> = {
           which,
         );
         resource?.lose(new Error("reset by peer"));
+        return resource !== undefined;
+      },
+    }),
+    "a resource does not answer any more": command<Counter, { which: number }>({
+      weight: 1.5,
+      fault: true,
+      draw: place,
+      run: (play, { which }) => {
+        const resource = at(play.registered, which);
+        if (resource !== undefined) resource.halfOpen = true;
         return resource !== undefined;
       },
     }),

@@ -5,6 +5,7 @@
  * while it has no answer and no run.
  */
 
+import { getEventListeners } from "node:events";
 import { ConnectionLostError, type UseOptions, type WorkContext } from "../../../src/index.ts";
 import type { Resource } from "../../routing/server.ts";
 import { type Call, codeOf, type World } from "../harness/world.ts";
@@ -59,12 +60,18 @@ export class Run {
   /** What it has ended in. */
   ended: "not" | "ok" | Error = "not";
   readonly #desk: Desk;
+  /** What the pool tells it; a route, or one of a broadcast, is told nothing. */
+  readonly #context: WorkContext | undefined;
+  /** It asks for its signal at once. The others ask when it should have been aborted: it is made when it is asked for. */
+  readonly #eager: boolean;
   #settle: ((error: Error | undefined) => void) | undefined;
 
-  constructor(desk: Desk, resource: Resource, of?: Request) {
+  constructor(desk: Desk, resource: Resource, context?: WorkContext, of?: Request) {
     this.#desk = desk;
     this.resource = resource;
     this.of = of;
+    this.#context = context;
+    this.#eager = desk.begun % 2 === 0 && context?.signal !== undefined;
     resource.begins();
     desk.begun++;
     desk.running.push(this);
@@ -78,6 +85,27 @@ export class Run {
   /** Its request need not look for another member: it is at work, or the pool has not given it up. */
   get holds(): boolean {
     return this.ended === "not" && !this.over;
+  }
+
+  /** Nobody waits for it any more, whoever was answered by whatever. */
+  get orphaned(): boolean {
+    return this.holds && !this.lost && this.of?.pending === false;
+  }
+
+  /** What its signal says that is not so, when all has settled. */
+  get misled(): string | undefined {
+    if (this.#context === undefined) return undefined;
+    const nobodyWaits = this.of?.pending === false;
+    const gone = this.lost || this.resource.lost;
+    if (!nobodyWaits && !gone && !this.#eager) return undefined;
+    const { aborted } = this.#context.signal;
+    if (aborted === (nobodyWaits || gone)) return undefined;
+    return aborted ? "is told to stop, and somebody waits for it" : "goes on for nobody, and is not told";
+  }
+
+  /** It has given the answer of its request, and was not told to stop before. */
+  get answered(): boolean {
+    return this.ended === "ok" && (this.lost || this.resource.lost || this.#context?.signal.aborted === false);
   }
 
   /** Ends the model of it; in the same step its promise settles. */
@@ -186,6 +214,11 @@ export class Request {
     return this.pending && !this.runs.some(({ holds }) => holds);
   }
 
+  /** How many listen to its caller's signal. */
+  get listeners(): number {
+    return this.abort === undefined ? 0 : getEventListeners(this.abort.signal, "abort").length;
+  }
+
   get options(): UseOptions {
     const { idempotent, key } = this.asking;
     const timeoutMs = this.asking.timeoutMs === "for ever" ? Infinity : this.asking.timeoutMs;
@@ -199,11 +232,11 @@ export class Request {
     this.abort?.abort(how === "gone" ? new Error("gone") : new DOMException("out of time", "TimeoutError"));
   }
 
-  begin(desk: Desk, resource: Resource, _context: WorkContext, most: number, hedged: boolean): unknown {
+  begin(desk: Desk, resource: Resource, context: WorkContext, most: number, hedged: boolean): unknown {
     const { asking, runs } = this;
     const why = this.#whyNot(most, hedged);
     desk.world.must("as-the-model", why === undefined, () => `${this.call?.what} is run ${why}`);
-    const run = new Run(desk, resource, this);
+    const run = new Run(desk, resource, context, this);
     runs.push(run);
     return run.begin(runs.length > 1 && asking.begins === "nests" ? "returns" : asking.begins, asking.ms);
   }

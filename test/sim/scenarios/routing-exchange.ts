@@ -55,6 +55,8 @@ export class Exchange implements Play, Desk {
   begun = 0;
   #granted = 0;
   readonly #unsettled = new Set<string>();
+  /** Of each callback: how often it has failed and was not heard to. */
+  readonly #unheard = new Map<string, number>();
   readonly #probes = new Map<string, number>();
   /** When retries and copies were made that the budget had to bear. */
   readonly #withdrawn: number[] = [];
@@ -71,7 +73,11 @@ export class Exchange implements Play, Desk {
 
   constructor(world: World) {
     this.world = world;
-    this.eye = new Eye(world, { unfit: (member) => this.#unfit(member), given: (member) => this.#given(member) });
+    this.eye = new Eye(world, {
+      unfit: (member) => this.#unfit(member),
+      given: (member) => this.#given(member),
+      failed: (callback) => this.#fails(callback, 1),
+    });
     this.#server = new Server(world.runtime);
     this.#watchesContext = world.setUp.chance(0.05);
     this.source = world.setUp.chance(0.4) ? new Source() : undefined;
@@ -108,6 +114,7 @@ export class Exchange implements Play, Desk {
         this.#inContextOf(request);
         if (outcome === "ok") this.#succeeded++;
         world.must("as-the-model", outcomes.test(outcome), () => `a use gave ${outcome}`);
+        this.#isDone(request);
       });
     };
     const inLine = this.pool.traffic.line.size;
@@ -258,6 +265,7 @@ export class Exchange implements Play, Desk {
     this.#nobodyWasOvertaken(waiting);
     this.#countsRuns(stats.inFlight);
     this.#holdsTogether(stats);
+    this.#tellsAll();
     this.#tidy();
   }
 
@@ -411,6 +419,41 @@ export class Exchange implements Play, Desk {
     });
   }
 
+  /** Whoever should know something knows it: works, and those who listen. */
+  #tellsAll(): void {
+    const { world } = this;
+    for (const run of this.running) {
+      const { misled } = run;
+      world.must("as-the-model", misled === undefined, () => `a work of ${run.of?.call?.what} ${misled}`);
+    }
+    for (const [callback, count] of this.#unheard) {
+      world.must("nothing-swallowed", count === 0, () => `${callback} failed, and ${count} times that was not heard`);
+    }
+    if (this.#over) return;
+    const { maxOrphans = 256 } = this.#options;
+    const full = this.#members.find(({ resource, place }) => {
+      if (place.vacated || resource.running < maxOrphans) return false;
+      return this.running.filter((run) => run.resource === resource && run.orphaned).length >= maxOrphans;
+    });
+    world.must("as-the-model", full === undefined, () => {
+      return `slot ${full?.slot} works for nobody ${maxOrphans} times, and is not replaced`;
+    });
+  }
+
+  /** It has its answer: its signal is let go, and the work that has answered was not told to stop. */
+  #isDone(request: Request): void {
+    const { world } = this;
+    const { listeners, runs, call } = request;
+    world.must("lets-go", listeners === 0, () => `${call?.what} has its answer, and ${listeners} listen to its signal`);
+    const fine = call?.outcome !== "ok" || runs.some(({ answered }) => answered);
+    world.must("as-the-model", fine, () => `${call?.what} was answered by a work that was told to stop`);
+  }
+
+  /** One failure more, or one that was heard. A strategy that takes what it is shown may have failed by that. */
+  #fails(callback: string, by: 1 | -1): void {
+    this.#unheard.set(callback, Math.max(0, (this.#unheard.get(callback) ?? 0) + by));
+  }
+
   get #maxEjected(): number {
     const { breaker } = this.#options;
     return breaker === false ? 0 : (breaker?.maxEjected ?? 0.1);
@@ -476,7 +519,13 @@ export class Exchange implements Play, Desk {
     server.script = () => openingOf(world);
     server.closing = (resource) => this.#closed(resource);
     server.capacity = world.setUp.one(1, 1, 2, 3, Infinity);
-    server.isFailure = (error) => failureOf(world, error as Error);
+    server.isFailure = (error) => failureOf(world, error as Error, () => this.#fails("isFailure", 1));
+    world.hear("callback.failed", ({ where }) => this.#fails(where.slice("exchange: ".length), -1));
+    world.hear("member.replaced", ({ reason, inFlight }) => {
+      const { maxOrphans = 256 } = this.#options;
+      const fine = reason !== "orphans" || inFlight >= maxOrphans;
+      world.must("as-the-model", fine, () => `a member is replaced for ${inFlight} requests, all orphans or not`);
+    });
     world.hear("member.probed", ({ connection }) => {
       this.#probes.set(connection, (this.#probes.get(connection) ?? 0) + 1);
     });
@@ -503,7 +552,12 @@ export class Exchange implements Play, Desk {
       if (resource.closings.length === 0) this.open.add(resource);
       return resource;
     };
-    const connector = { ...server.connector, open, check: (resource: Resource) => this.#checked(resource) };
+    const capacity: typeof server.connector.capacity = (resource) => {
+      const broken = !(typeof resource.capacity === "number" && resource.capacity >= 0);
+      if (broken) this.#fails("capacity", 1);
+      return server.connector.capacity?.(resource) as number;
+    };
+    const connector = { ...server.connector, open, capacity, check: (resource: Resource) => this.#checked(resource) };
     const breaker = {
       ...{ consecutive: draw.between(1, 4), successRatio: draw.one(0.2, 0.8), windowMs: draw.one(200, 10_000) },
       ...{ minSamples: draw.between(2, 6), ejectMs: draw.one(50, 300), maxEjectMs: draw.one(300, 2_000) },

@@ -78,12 +78,14 @@ export function checkOf(world: World, silent: boolean): unknown {
   }
 }
 
-/** Whether an error speaks against the resource. */
-export function failureOf(world: World, error: Error): unknown {
+/** Whether an error speaks against the resource. `failed` is told that this has gone wrong. */
+export function failureOf(world: World, error: Error, failed: () => void): unknown {
   switch (world.strike("isFailure throws", "isFailure is async, and rejects")) {
     case "isFailure throws":
+      failed();
       throw new Error("isFailure throws");
     case "isFailure is async, and rejects":
+      failed();
       return Promise.reject(new Error("isFailure rejects"));
     case undefined:
       return error.message !== "not found";

@@ -41,6 +41,8 @@ export interface Judge {
   unfit(member: Member<Resource>): string | undefined;
   /** It has been given something. */
   given(member: Member<Resource>): void;
+  /** The strategy has gone wrong in this: that must be heard. */
+  failed(callback: string): void;
 }
 
 export class Eye {
@@ -89,7 +91,9 @@ export class Eye {
         finished: (member, outcome) => {
           this.#count(member, -1);
           inner.finished?.(member, outcome);
-          if (world.strikes("a strategy throws at the end")) throw new Error("no idea");
+          if (!world.strikes("a strategy throws at the end")) return;
+          this.#judge.failed("strategy.finished");
+          throw new Error("no idea");
         },
       };
     };
@@ -109,8 +113,10 @@ export class Eye {
     const given = members as Member<Resource>[];
     switch (world.strike("a strategy throws", "a strategy names a stranger", "a strategy takes what it is shown")) {
       case "a strategy throws":
+        this.#judge.failed("strategy.pick");
         throw new Error("no idea");
       case "a strategy names a stranger":
+        this.#judge.failed("strategy.pick");
         return { ...(given[0] as Member<Resource>) };
       case "a strategy takes what it is shown":
         return given.reverse().pop() as Member<Resource>;
