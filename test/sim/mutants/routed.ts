@@ -202,6 +202,13 @@ export const routed: readonly Mutant[] = [
     scenario: "routing",
   },
   {
+    name: "an attempt that went well is told to stop",
+    file: "routing/attempt.ts",
+    before: "    if (ok) this.call.succeeded(this, result);",
+    after: "    if (ok) this.#abortWith(undefined);\n    if (ok) this.call.succeeded(this, result);",
+    scenario: "routing",
+  },
+  {
     name: "nobody hears that isFailure has thrown",
     file: "routing/traffic.ts",
     before: '      this.#callbackFailed("isFailure", thrown);\n',

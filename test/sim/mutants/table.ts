@@ -452,6 +452,13 @@ export const mutants: readonly Mutant[] = [
     scenario: "checkout",
   },
   {
+    name: "a work that went well is told to stop",
+    file: "checkout/use.ts",
+    before: "        this.#settle();\n        this.#resolve(value);",
+    after: "        this.#abort(undefined);\n        this.#settle();\n        this.#resolve(value);",
+    scenario: "checkout",
+  },
+  {
     name: "who has the answer of a work goes on listening to its caller's signal",
     file: "checkout/use.ts",
     before: "    if (this.#options.signal !== undefined) unwatchAbort(this.#options.signal, this);\n",

@@ -103,9 +103,10 @@ export class Run {
     return aborted ? "is told to stop, and somebody waits for it" : "goes on for nobody, and is not told";
   }
 
-  /** It has given the answer of its request, and was not told to stop before. */
-  get answered(): boolean {
-    return this.ended === "ok" && (this.lost || this.resource.lost || this.#context?.signal.aborted === false);
+  /** It may have given the answer of its request: only its resource can have been a reason to tell it to stop. */
+  get mayHaveAnswered(): boolean {
+    const { lost, closings } = this.resource;
+    return this.ended === "ok" && (lost || closings.length > 0 || this.#context?.signal.aborted === false);
   }
 
   /** Ends the model of it; in the same step its promise settles. */

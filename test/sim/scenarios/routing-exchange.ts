@@ -55,6 +55,8 @@ export class Exchange implements Play, Desk {
   begun = 0;
   #granted = 0;
   readonly #unsettled = new Set<string>();
+  /** Those that had a good answer since all was settled last. */
+  #answered: Request[] = [];
   /** Of each callback: how often it has failed and was not heard to. */
   readonly #unheard = new Map<string, number>();
   readonly #probes = new Map<string, number>();
@@ -426,6 +428,11 @@ export class Exchange implements Play, Desk {
       const { misled } = run;
       world.must("as-the-model", misled === undefined, () => `a work of ${run.of?.call?.what} ${misled}`);
     }
+    for (const { runs, call } of this.#answered) {
+      const fine = runs.some(({ mayHaveAnswered }) => mayHaveAnswered);
+      world.must("as-the-model", fine, () => `${call?.what} was answered by a work that was told to stop`);
+    }
+    this.#answered = [];
     for (const [callback, count] of this.#unheard) {
       world.must("nothing-swallowed", count === 0, () => `${callback} failed, and ${count} times that was not heard`);
     }
@@ -440,13 +447,12 @@ export class Exchange implements Play, Desk {
     });
   }
 
-  /** It has its answer: its signal is let go, and the work that has answered was not told to stop. */
+  /** It has its answer: its signal is let go. */
   #isDone(request: Request): void {
     const { world } = this;
-    const { listeners, runs, call } = request;
+    const { listeners, call } = request;
     world.must("lets-go", listeners === 0, () => `${call?.what} has its answer, and ${listeners} listen to its signal`);
-    const fine = call?.outcome !== "ok" || runs.some(({ answered }) => answered);
-    world.must("as-the-model", fine, () => `${call?.what} was answered by a work that was told to stop`);
+    if (call?.outcome === "ok") this.#answered.push(request);
   }
 
   /** One failure more, or one that was heard. A strategy that takes what it is shown may have failed by that. */
