@@ -34,7 +34,7 @@ const whose = new AsyncLocalStorage<Caller>();
 /** How the other hooks go wrong, and how often. What `close` answers means nothing. */
 const hookFaults = {
   check: { ...faultsOf("check"), "check says no": 0.05 },
-  reset: { ...faultsOf("reset"), "reset says no": 0.05 },
+  reset: { ...faultsOf("reset"), "reset says no": 0.05, "reset answers after its timeout": 0.08, "reset throws": 0.06 },
   close: faultsOf("close"),
 };
 
@@ -90,10 +90,10 @@ class Counter implements Play {
   async begin(): Promise<void> {
     const { world, server } = this;
     const { setUp: draw, runtime } = world;
-    const hooks = (["check", "reset"] as const).filter(() => draw.chance(0.6));
+    const hooks = (["check", "reset"] as const).filter(() => draw.chance(0.7));
     const checks = hooks.includes("check");
     const min = draw.below(3);
-    const looks = hooks.includes("reset") && draw.chance(0.7);
+    const looks = hooks.includes("reset") && draw.chance(0.5);
     const options: CheckoutPoolOptions<Resource> = {
       connector: {
         ...server.connector(...hooks),
@@ -567,7 +567,7 @@ const asking = (draw: Draw): Asking => ({
   priority: draw.one(0, 0, 0, 1, -1),
   abortable: draw.chance(0.6),
   eager: draw.chance(0.5),
-  messy: draw.chance(0.5),
+  messy: draw.chance(0.7),
 });
 const place = (draw: Draw): { which: number } => ({ which: draw.below(64) });
 
@@ -582,9 +582,9 @@ export const checkout: Scenario<Counter> = {
     ...hookFaults.check,
     ...hookFaults.reset,
     ...hookFaults.close,
-    "check says yes to what does not answer": 0.5,
-    "fit throws": 0.2,
-    "fit is async": 0.2,
+    "check says yes to what does not answer": 1,
+    "fit throws": 0.3,
+    "fit is async": 0.3,
   },
   commands: {
     acquire: command<Counter, Asking>({ weight: 16, draw: asking, run: (play, args) => play.acquire(args) }),
@@ -683,11 +683,14 @@ export const checkout: Scenario<Counter> = {
       },
     }),
     "a resource does not answer any more": command<Counter, { which: number }>({
-      weight: 1.5,
+      weight: 4,
       fault: true,
       draw: place,
       run: (play, { which }) => {
-        const resource = at(play.registered, which);
+        // One that nobody has: a check may find out, or not.
+        const { registered } = play;
+        const idle = registered.filter(({ holders }) => holders === 0);
+        const resource = at(idle.length > 0 ? idle : registered, which);
         if (resource !== undefined) resource.halfOpen = true;
         return resource !== undefined;
       },
