@@ -52,6 +52,11 @@ export class Cable {
     return !this.near.destroyed && !this.far.destroyed;
   }
 
+  /** All that is said on it arrives, as it was said. */
+  get sound(): boolean {
+    return this.whole && !this.spoilt && this.near.out.carries && this.far.out.carries;
+  }
+
   get gone(): boolean {
     return this.near.destroyed && this.far.destroyed;
   }
@@ -123,6 +128,10 @@ class Line {
     this.#cable = cable;
     this.#from = from;
     this.#to = to;
+  }
+
+  get carries(): boolean {
+    return !this.#hole && !this.#ends;
   }
 
   send(chunk: Buffer, written: (error?: Error) => void): void {

@@ -311,6 +311,7 @@ export class Telegraph implements Play {
   async converge(): Promise<void> {
     const { world, pool, network } = this;
     const { runtime } = world;
+    await this.#answersAll();
     for (const cable of network.cables) cable.break(); // Black holes hold nothing any more.
     await runtime.advance(2_000); // Servers that were told to end have.
     for (const port of ports)
@@ -374,6 +375,24 @@ export class Telegraph implements Play {
   get #spoils(): boolean {
     this.#spoilt = Math.max(this.#spoilt, this.world.faults.get("a byte is changed") ?? 0);
     return this.#spoilt > 0;
+  }
+
+  /** Where lines and servers do as they should, whatever has been asked is answered, given up or not. */
+  async #answersAll(): Promise<void> {
+    const { world, network, pool } = this;
+    for (let round = 0; round < 4; round++) {
+      for (const { end } of [...this.handling]) end("answers");
+      await world.runtime.advance(1_500);
+    }
+    for (const { tcp, cable } of this.clients) {
+      const fine = !cable.sound || tcp.inFlight === 0;
+      world.must("in-flight-is-real", fine, () => `all is answered, and ${tcp.inFlight} are in flight`);
+    }
+    if (pool === undefined || !network.cables.every((cable) => cable.sound || cable.gone)) return;
+    const { inFlight, waiting } = pool.stats();
+    world.must("in-flight-is-real", inFlight + waiting === 0, () => {
+      return `all is answered, and the pool has ${inFlight} in flight, and ${waiting} waiting`;
+    });
   }
 
   /** While nothing is in flight. */
