@@ -7,7 +7,7 @@
  */
 
 import { getEventListeners } from "node:events";
-import { ConnectionLostError, FantaError } from "../../../src/index.ts";
+import { ConnectionLostError, FantaError, type PoolError, type Route } from "../../../src/index.ts";
 import { type Codec, type FantaContext, FantaPool, FantaServer, FantaTCP, text } from "../../../src/fanta/index.ts";
 import { giveNetwork } from "../../../src/multiplex/index.ts";
 import { at, type Play } from "../harness/scenario.ts";
@@ -138,7 +138,13 @@ export class Telegraph implements Play {
       ...{ endpoints: ports.map((port) => ({ id: `memory:${port}` })), size: draw.between(1, 2), runtime },
       ...{ codec: this.#codec("client"), requestTimeoutMs: 3_000, maxFrameBytes, openTimeoutMs: 120 },
       ...{ backoff: { minMs: 20, maxMs: 500 }, drainTimeoutMs: draw.one(0, 200), maxRestarts: 1_000_000 },
-      ...{ stallMs: draw.one(200, Infinity), checkTimeoutMs: 100, breaker: false, slowStartMs: 0 },
+      ...{
+        stallMs: draw.one(200, Infinity),
+        maxOrphans: draw.one(2, 256),
+        checkTimeoutMs: 100,
+        breaker: false,
+        slowStartMs: 0,
+      },
       ...(draw.chance(0.3) ? { hedge: { minSamples: 3, percentile: 0.5 } } : {}),
       ...{ retry: { attempts: draw.one(1, 3), budget: draw.one(0, 1) }, queue: { limit: 10 }, name: "telegraph" },
     });
@@ -255,6 +261,73 @@ export class Telegraph implements Play {
     this.#follow(ask, pool.use(work, { timeoutMs, idempotent, ...signalOf(ask) }));
   }
 
+  /** Whoever ends a request by themselves asks the connection itself, and says what became of it. */
+  routeOf(asking: Asking, twice: boolean): void {
+    const { pool, world } = this;
+    if (pool === undefined) return;
+    let route: Route<FantaTCP>;
+    try {
+      route = pool.pick();
+    } catch (error) {
+      const { code } = error as PoolError;
+      const fine = code === (this.#poolEnds ? "ERR_POOL_CLOSED" : "ERR_POOL_NO_MEMBER") || code === "ERR_POOL_BUSY";
+      world.must("as-the-model", fine, () => `a pick gave ${String(error)}`);
+      return;
+    }
+    const ask = this.#newAsk({ ...asking, idempotent: false }, undefined);
+    const { timeoutMs } = asking;
+    const settled = (outcome?: { readonly error: unknown }): void => {
+      for (let times = 0; times < (twice ? 2 : 1); times++) route.settle(outcome);
+    };
+    const asked = route.resource.request(ask.words, { timeoutMs, ...signalOf(ask) });
+    const told = asked.then(
+      (answer) => {
+        settled();
+        return answer;
+      },
+      (error: unknown) => {
+        settled({ error });
+        throw error;
+      },
+    );
+    this.#follow(ask, told);
+  }
+
+  /** All connections there are, and what each says. */
+  tellAll(length: number): void {
+    const { pool, world } = this;
+    if (pool === undefined) return;
+    const over = this.#poolEnds;
+    const asks: Ask[] = [];
+    const told = pool.broadcast((tcp) => {
+      const ask = this.#newAsk(
+        { manner: "answers at once", length, timeoutMs: 300, abortable: false, idempotent: false },
+        undefined,
+      );
+      asks.push(ask);
+      const asked = tcp.request(ask.words, { timeoutMs: 300 });
+      this.#follow(ask, asked);
+      return asked;
+    });
+    world.follow("broadcast", told, ({ outcome, value }) => {
+      const right = outcome === "ok" ? !over : over && outcome === "ERR_POOL_CLOSED";
+      world.must("as-the-model", right, () => `a broadcast gave ${outcome}`);
+      const ends = (value ?? []).map(({ status }) => status === "fulfilled");
+      const same =
+        ends.length === asks.length && ends.every((fine, nth) => fine === (asks[nth]?.call?.outcome === "ok"));
+      world.must("as-the-model", same, () => `${asks.length} were asked, and a broadcast told of ${ends.join(", ")}`);
+    });
+  }
+
+  readyPool(min: number): void {
+    const { pool, world } = this;
+    if (pool === undefined) return;
+    world.follow("ready", pool.ready({ min, timeoutMs: 200 }), ({ outcome }) => {
+      const fine = /^(ok|ERR_OPTION|ERR_POOL_(ACQUIRE_TIMEOUT|OPEN_FAILED|CLOSED))$/.test(outcome);
+      world.must("as-the-model", fine, () => `ready gave ${outcome}`);
+    });
+  }
+
   recyclePool(overMs: number): void {
     if (this.pool !== undefined) this.world.follow("recycle", this.pool.recycle({ overMs }));
   }
@@ -273,11 +346,22 @@ export class Telegraph implements Play {
     return true;
   }
 
-  killConnection(which: number): boolean {
-    const connections = this.pool?.tree().children.find(({ id }) => id === "connections")?.children ?? [];
-    const found = at(connections, which);
-    found?.process.kill();
-    return found !== undefined;
+  /** Those of the pool, from the connections up. */
+  killProcess(level: "connection" | "connections" | "registry" | "pool", which: number, asks: boolean): boolean {
+    const tree = this.pool?.tree();
+    const connections = tree?.children.find(({ id }) => id === "connections");
+    const processes = {
+      connection: at(connections?.children ?? [], which)?.process,
+      connections: connections?.process,
+      registry: tree?.children.find(({ id }) => id === "registry")?.process,
+      pool: this.pool?.process,
+    };
+    const process = processes[level];
+    if (process?.alive !== true) return false;
+    if (level === "pool") process.monitor(() => (this.#poolEnds = true));
+    if (asks) this.world.follow("stop", process.stop());
+    else process.kill();
+    return true;
   }
 
   check(settled: boolean): void {

@@ -17,6 +17,7 @@ const asking = (draw: Draw): Asking => ({
   abortable: draw.chance(0.4),
   idempotent: draw.chance(0.4),
 });
+const levels = ["connection", "connections", "registry", "pool"] as const;
 const one = (draw: Draw): { which: number } => ({ which: draw.below(64) });
 const closing = (draw: Draw): { which: number; timeoutMs: number } => ({
   ...one(draw),
@@ -143,11 +144,30 @@ export const fanta: Scenario<Telegraph> = {
       fault: true,
       run: (play) => play.endPool("destroy", 0),
     }),
-    "a connection of the pool is killed": command<Telegraph, { which: number }>({
-      weight: 0.7,
+    "a process of the pool ends": command<Telegraph, { level: (typeof levels)[number]; which: number; asks: boolean }>({
+      weight: 1,
       fault: true,
-      draw: one,
-      run: (play, { which }) => play.killConnection(which),
+      draw: (draw) => ({
+        ...one(draw),
+        level: draw.chance(0.6) ? "connection" : draw.one(...levels),
+        asks: draw.chance(0.3),
+      }),
+      run: (play, { level, which, asks }) => play.killProcess(level, which, asks),
+    }),
+    pick: command<Telegraph, Asking & { twice: boolean }>({
+      weight: 4,
+      draw: (draw) => ({ ...asking(draw), twice: draw.chance(0.2) }),
+      run: (play, { twice, ...args }) => play.routeOf(args, twice),
+    }),
+    broadcast: command<Telegraph, { length: number }>({
+      weight: 1,
+      draw: (draw) => ({ length: draw.one(0, 20, 1_190, 2_000) }),
+      run: (play, { length }) => play.tellAll(length),
+    }),
+    ready: command<Telegraph, { min: number }>({
+      weight: 1,
+      draw: (draw) => ({ min: draw.below(5) }),
+      run: (play, { min }) => play.readyPool(min),
     }),
   },
   start: async (world) => {
