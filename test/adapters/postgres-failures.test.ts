@@ -106,6 +106,20 @@ describe.skipIf(!postgresInstalled())("a connection", () => {
     await ends(p);
   });
 
+  test.each<[string, (p: Pool) => Promise<unknown>]>([
+    ["query", (p) => p.query("SELECT pg_sleep(60)")],
+    ["use", (p) => p.use((client) => client.query("SELECT pg_sleep(60)"))],
+    ["transaction", (p) => p.transaction((client) => client.query("SELECT pg_sleep(60)"))],
+  ])("whose query has timed out is closed at once, and its place is free: %s", async (_, ask) => {
+    const lost = events("connection.lost");
+    const p = pool({ max: 1, query_timeout: 50, resetTimeoutMs: 3_600_000 });
+    const timedOut = "Query read timeout";
+    expect(await outcome(ask(p))).toBe(timedOut);
+    expect((await p.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+    expect(lost.map(({ reason }) => codeOf(reason))).toEqual([timedOut]);
+    await ends(p);
+  });
+
   test("that breaks without a word fails a query too", async () => {
     const p = pool({ max: 1 });
     const lock = await outsider();

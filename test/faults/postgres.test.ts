@@ -1,5 +1,5 @@
 /**
- * A Postgres pool, a bad network, and a Postgres that is restarted and stands still.
+ * A Postgres pool, a bad network, a Postgres that is restarted and stands still, and clients that are killed.
  *
  * Every query settles, with its own answer or an error; what was lost is counted; the pool serves again by itself; and
  * when it has ended, nothing is left on either side.
@@ -10,7 +10,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { Pool } from "../../src/adapters/postgres/index.ts";
 import { heard } from "../process/heard.ts";
 import { type Postgres, postgresInstalled, startPostgres } from "../servers/postgres.ts";
-import { eventually } from "./processes.ts";
+import { eventually, Program } from "./processes.ts";
 import { type Faults, Proxy } from "./proxy.ts";
 import { sockets } from "./sockets.ts";
 
@@ -68,6 +68,16 @@ async function others(server: Postgres): Promise<number> {
   for (let looks = 0; looks < 1_000 && n > 1; looks++) n = (await client.query<{ n: number }>(count)).rows[0]?.n ?? 0;
   await client.end();
   return n - 1;
+}
+
+/** The processes behind its sessions. */
+async function backends(server: Postgres): Promise<number[]> {
+  const client = new pg.Client(server.address);
+  await client.connect();
+  const ask = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+  const { rows } = await client.query<{ pid: number }>(ask);
+  await client.end();
+  return rows.map(({ pid }) => pid);
 }
 
 /** So many queries, ten at a time, and how often each came out how. */
@@ -137,4 +147,54 @@ describe.skipIf(!postgresInstalled())("a Postgres pool", () => {
       expect(told["wrong"]).toBeUndefined();
       expect(told["ok"]).toBeGreaterThan(250);
     }));
+
+  test.each([
+    ["its sessions", false],
+    ["the whole of it", true],
+  ])("finds new sessions when a server stands still, and hears nothing of the old ones: %s", (_, whole) =>
+    scene(async ({ server, ask }) => {
+      using closed = heard("connection.closed");
+      expect(await asked(100, ask)).toEqual({ ok: 100 });
+      const still = await backends(server);
+      expect(still.length).toBe(max);
+      const signal = (name: "SIGSTOP" | "SIGCONT"): void => {
+        if (whole) server.signal(name);
+        for (const pid of still) process.kill(pid, name);
+      };
+      let awake: Promise<void> | undefined;
+      try {
+        const told = await asked(300, ask, {
+          50: () => {
+            signal("SIGSTOP");
+            awake = eventually("they are given up", () => closed.events.length >= max).finally(() => signal("SIGCONT"));
+          },
+        });
+        await awake;
+        expect(told["wrong"]).toBeUndefined();
+        expect(told["ok"]).toBeGreaterThan(200);
+      } finally {
+        await awake?.catch(() => undefined);
+      }
+    }),
+  );
+
+  test("two clients that are killed in transactions leave no session and no lock", async () => {
+    const [clients, leases] = [2, 3];
+    await using server = await startPostgres({ max_connections: 20 });
+    const client = (): Promise<Program> =>
+      Program.start(process.execPath, [
+        "--import",
+        "tsx",
+        "test/faults/postgres-holder.ts",
+        server.url,
+        String(leases),
+      ]);
+    const programs = await Promise.all(Array.from({ length: clients }, client));
+    expect((await backends(server)).length).toBe(clients * leases);
+    for (const program of programs) await program.end("SIGKILL");
+    expect(await others(server)).toBe(0);
+    await using pool = new Pool(server.address);
+    const { rows } = await pool.query("SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory'");
+    expect(rows).toEqual([{ n: 0 }]);
+  });
 });

@@ -424,6 +424,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       const failed = error !== null && error !== undefined;
       // Looked at before it is given back: then it is over by its own release.
       const why = failed ? whyEnded(lease, error) : undefined;
+      if (failed) session.told(error);
       this.#letGo(lease, session);
       if (failed) reject(why);
       else resolve(result);
@@ -480,8 +481,12 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
           client: handle.client,
           close,
           query: (text) => client.query(text),
+          failed: (error) => session.told(error),
         };
         return await work(ground, context);
+      } catch (error) {
+        session.told(error);
+        throw error;
       } finally {
         close();
         session.letGo();

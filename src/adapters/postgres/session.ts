@@ -8,7 +8,7 @@
  * The server says with the end of each query whether a transaction is open (ReadyForQuery). So that a client is fit for
  * the next caller costs a few comparisons, and a ROLLBACK only where there is something to roll back. A client whose query
  * still runs is waited for; if it does not end in its time it is closed, and with it the query. One that its holder has
- * ended, or whose socket is gone, is closed at once.
+ * ended, whose socket is gone, or whose query the driver has given up waiting for, is closed at once.
  *
  * The driver calls back with an answer before it takes up what waits behind that query. A holder that releases in there
  * leaves queries behind on a client that looks as if it were at rest. So a query that finds another one running is noted,
@@ -80,6 +80,9 @@ interface Ending {
   readonly _queryable?: boolean;
 }
 
+/** How pg says that `query_timeout` is over. It has no code for it. */
+const readTimeout = "Query read timeout";
+
 /** After these the server knows no prepared statement any more. */
 const forgettingStatements = /\b(?:DISCARD\s+ALL|DEALLOCATE\s+(?:PREPARE\s+)?ALL)\b/i;
 
@@ -90,7 +93,7 @@ export class Session {
   readonly #host: SessionHost;
   readonly #lost: (reason?: Error) => void;
   /** For a driver that does not say it when asked. */
-  #told: string | undefined = undefined;
+  #toldStatus: string | undefined = undefined;
   #holder: Holder | undefined = undefined;
   /** Something was asked while a query ran, and the driver has not said since that it has nothing to do. */
   #queued = false;
@@ -125,7 +128,7 @@ export class Session {
     client.on("end", () => this.#fail(new Error("the server has closed the connection")));
     if (client.getTransactionStatus === undefined) {
       client.connection?.on?.("readyForQuery", (message: { status?: string } | undefined) => {
-        this.#told = message?.status;
+        this.#toldStatus = message?.status;
       });
     }
   }
@@ -165,6 +168,12 @@ export class Session {
       this.#queued = false;
     };
     client.on("drain", drained);
+  }
+
+  /** The holder was told of this error. After a query that has timed out nobody knows when it will answer anything again. */
+  told(error: unknown): void {
+    const timedOut = error instanceof Error && error.message === readTimeout;
+    if (timedOut && this.client.readyForQuery === false) this.#fail(error);
   }
 
   /** Whether it is at rest, in no transaction, and nothing is to be cleared. */
@@ -247,7 +256,7 @@ export class Session {
   }
 
   get #status(): string | null | undefined {
-    return this.client.getTransactionStatus === undefined ? this.#told : this.client.getTransactionStatus();
+    return this.client.getTransactionStatus === undefined ? this.#toldStatus : this.client.getTransactionStatus();
   }
 
   /** Runs what the user wants run between two leases. */
