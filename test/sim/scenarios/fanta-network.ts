@@ -27,7 +27,7 @@ export const networkFaults = {
   "a connection never comes": 0.03,
   "a connection is broken when it has come": 0.04,
   "accepting fails": 0.02,
-  "a server repeats itself": 0.01,
+  "a server repeats itself": 0.03,
 } as const;
 
 /** Both ends, and both ways between them. */

@@ -401,8 +401,7 @@ export class Telegraph implements Play {
     for (const port of ports)
       if (this.stations.get(port)?.ending !== false) await world.until("listen", this.#listen(port));
     for (let round = 0; round < 4; round++) {
-      // But for those that obey a cancel: their clients are gone.
-      for (const { words, end } of [...this.handling]) if (!words.startsWith(manners["obeys a cancel"])) end("answers");
+      this.#endHandlers();
       await runtime.advance(5_000);
       this.check(true);
     }
@@ -461,11 +460,16 @@ export class Telegraph implements Play {
     return this.#spoilt > 0;
   }
 
+  /** But for those that obey a cancel: they are told when nobody wants their answer, or their clients are gone. */
+  #endHandlers(): void {
+    for (const { words, end } of [...this.handling]) if (!words.startsWith(manners["obeys a cancel"])) end("answers");
+  }
+
   /** Where lines and servers do as they should, whatever has been asked is answered, given up or not. */
   async #answersAll(): Promise<void> {
     const { world, network, pool } = this;
     for (let round = 0; round < 4; round++) {
-      for (const { end } of [...this.handling]) end("answers");
+      this.#endHandlers();
       await world.runtime.advance(1_500);
     }
     for (const { tcp, cable } of this.clients) {
