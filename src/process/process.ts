@@ -161,9 +161,9 @@ export class Process<S = unknown> implements AsyncDisposable {
     if (peer === (this as Process)) return { [Symbol.dispose]: () => undefined };
     const self = this as unknown as Process;
     if (!peer.alive) {
-      if (!isClean(peer.#reason as ExitReason)) this.#endSelf(peer.#reason as ExitReason);
+      if (!isClean(peer.#reason as ExitReason)) this.#endAtOnce(peer.#reason as ExitReason);
     } else if (!this.alive) {
-      if (!isClean(this.#reason as ExitReason)) peer.#endSelf(this.#reason as ExitReason);
+      if (!isClean(this.#reason as ExitReason)) peer.#endAtOnce(this.#reason as ExitReason);
     } else {
       count(this.#links, peer, 1);
       count(peer.#links, self, 1);
@@ -285,21 +285,30 @@ export class Process<S = unknown> implements AsyncDisposable {
     };
   }
 
-  /** The end that comes from inside, or by a link: dead at once, cleaned up afterwards. */
+  /** The end that comes from inside. An error that comes while the process stops is told: the reason of the stop stays. */
   #endSelf(reason: ExitReason): void {
-    if (!this.alive) return;
-    const initialised = this.#phase !== "starting";
-    if (this.#asked !== undefined && reason instanceof Error && reason !== this.#asked) {
+    if (this.alive && this.#asked !== undefined && reason instanceof Error && reason !== this.#asked) {
       emit("process.terminateFailed", { process: this.id, name: this.name, error: reason });
     }
+    this.#endAtOnce(reason);
+  }
+
+  /** From inside, or by a link: dead at once, cleaned up afterwards. */
+  #endAtOnce(reason: ExitReason): void {
+    if (!this.alive) return;
+    const initialised = this.#phase !== "starting";
     this.#die(reason);
     if (initialised) this.#cleanUp();
   }
 
-  /** Runs `terminate` for a process that is dead already. Nobody waits for it; one that hangs is an event. */
+  /** Runs `terminate` for a process that is dead already. */
   #cleanUp(): void {
     const ended = this.#terminate(this.#reason as ExitReason);
-    if (ended === undefined) return;
+    if (ended !== undefined) this.#watchOver(ended);
+  }
+
+  /** Nobody waits for a `terminate` when its process is dead; one that hangs is an event. */
+  #watchOver(ended: Promise<void>): void {
     const timer = this.#runtime.setTimer(() => this.#terminateHangs(hangingMs), hangingMs);
     void ended.then(() => timer.cancel());
   }
@@ -318,7 +327,8 @@ export class Process<S = unknown> implements AsyncDisposable {
     if (!this.alive) return; // A listener of the signal has ended it.
     const ended = this.#terminate(reason);
     if (ended === undefined) this.#die(reason);
-    else void ended.then(() => this.#die(reason));
+    else if (this.alive) void ended.then(() => this.#die(reason));
+    else if (!this.#killed) this.#watchOver(ended); // It has ended its process itself, and goes on.
   }
 
   /** Runs `terminate` once. Returns a promise that never rejects, or nothing when it is done already. */
@@ -369,7 +379,7 @@ export class Process<S = unknown> implements AsyncDisposable {
     for (const announce of announcements) isolated(`${this.name}: announcement`, announce);
     if (reason instanceof Error) emit("process.crashed", { process: this.id, name: this.name, reason });
     for (const monitor of takeAll(this.#monitors)) monitor.tell(reason);
-    signalLinks(this.#takeLinks(), reason, (peer) => peer.#endSelf(reason));
+    signalLinks(this.#takeLinks(), reason, (peer) => peer.#endAtOnce(reason));
     if (!this.#stopSignal.signal.aborted) this.#stopSignal.abort(abortReason(this.name, reason));
     this.#resolveExited(reason);
   }

@@ -157,6 +157,27 @@ describe("a link", () => {
     expect([a.alive, b.alive, c.alive]).toEqual([false, false, false]);
   });
 
+  test("to one that is stopping ends it sooner, for its own reason, and is no failure of its terminate", async () => {
+    using failed = heard("process.terminateFailed");
+    const runtime = virtualRuntime();
+    const [early, late] = [await live(), await live()];
+    const terminate = (): Promise<void> => runtime.settle();
+    const stopping = await Process.start({ runtime, init: () => undefined, terminate });
+    stopping.link(early);
+    void stopping.stop();
+    end(early, broken);
+    expect(stopping.alive).toBe(false);
+    expect(stopping.reason).toBe("shutdown");
+
+    const another = await Process.start({ runtime, init: () => undefined, terminate });
+    void another.stop();
+    end(late, broken);
+    another.link(late);
+    expect(another.reason).toBe("shutdown");
+    await runtime.settle();
+    expect([failed.events, runtime.timers]).toEqual([[], 0]);
+  });
+
   test("reaches the others although the terminate of one on the way throws", async () => {
     using failed = heard("process.terminateFailed");
     const hub = await live();

@@ -101,6 +101,26 @@ describe("exit", () => {
     expect(hanging.runtime.timers).toBe(0);
   });
 
+  test("by terminate itself, which then hangs, is an event too, unless it has killed the process", async () => {
+    using failed = heard("process.terminateFailed");
+    const exiting = await live(() => {
+      exiting.self.exit("normal");
+      return never();
+    });
+    const killing = await live(() => {
+      killing.child.kill();
+      return never();
+    });
+    expect([await exiting.child.stop(), await killing.child.stop()]).toEqual(["shutdown", "killed"]);
+    for (const { runtime } of [exiting, killing]) {
+      await runtime.advance(5_000);
+      expect(runtime.timers).toBe(0);
+    }
+    expect(failed.events).toMatchObject([
+      { process: exiting.child.id, error: { message: "terminate had not returned after 5000 ms" } },
+    ]);
+  });
+
   test("leaves no timer behind a terminate that ends in time", async () => {
     using failed = heard("process.terminateFailed");
     const { self, runtime } = await live(() => runtime.settle());

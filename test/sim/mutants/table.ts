@@ -16,7 +16,15 @@ export interface Mutant {
   readonly before: string;
   readonly after: string;
   /** Who must find it. */
-  readonly scenario: "registry" | "supervisor" | "dynamic" | "connection" | "checkout" | "routing" | "fanta";
+  readonly scenario:
+    | "process"
+    | "registry"
+    | "supervisor"
+    | "dynamic"
+    | "connection"
+    | "checkout"
+    | "routing"
+    | "fanta";
 }
 
 export const mutants: readonly Mutant[] = [
@@ -75,6 +83,104 @@ export const mutants: readonly Mutant[] = [
     before: "    if (this.#signal !== undefined) unwatchAbort(this.#signal, this);\n",
     after: "",
     scenario: "registry",
+  },
+  {
+    name: "one who watches no longer is told",
+    file: "process/process.ts",
+    before: "    this.#onExit = undefined;\n    this.#among.delete(this);\n",
+    after: "    void this.#among;\n",
+    scenario: "process",
+  },
+  {
+    name: "one who watches the dead is told nothing",
+    file: "process/process.ts",
+    before: "    else queueMicrotask(() => monitor.tell(this.#reason as ExitReason));\n",
+    after: "",
+    scenario: "process",
+  },
+  {
+    name: "a clean end takes along those that are tied",
+    file: "process/process.ts",
+    before: "  if (isClean(reason)) return;\n  for (const peer",
+    after: "  for (const peer",
+    scenario: "process",
+  },
+  {
+    name: "one link that is undone undoes all of the pair",
+    file: "process/process.ts",
+    before: "if (left > 0) links.set(peer, left);",
+    after: "if (by > 0) links.set(peer, left);",
+    scenario: "process",
+  },
+  {
+    name: "a link to one that has died does nothing",
+    file: "process/process.ts",
+    before: "if (!isClean(peer.#reason as ExitReason)) this.#endAtOnce(peer.#reason as ExitReason);",
+    after: "void isClean;",
+    scenario: "process",
+  },
+  {
+    name: "the reason that a stop has named does not stay",
+    file: "process/process.ts",
+    before: "const reason = this.#asked ?? cause;",
+    after: "const reason = cause;",
+    scenario: "process",
+  },
+  {
+    name: "a stop that is out of time does not kill",
+    file: "process/process.ts",
+    before: "      this.#terminateHangs(timeoutMs);\n      this.kill();\n",
+    after: "      this.#terminateHangs(timeoutMs);\n",
+    scenario: "process",
+  },
+  {
+    name: "the timer of a stop is not cleared",
+    file: "process/process.ts",
+    before: "      timer.cancel();\n      return undefined;",
+    after: "      return undefined;",
+    scenario: "process",
+  },
+  {
+    name: "a second stop with less time counts for nothing",
+    file: "process/process.ts",
+    before: "    if (!this.alive) return this.exited;\n",
+    after: "    if (!this.alive || this.#asked !== undefined) return this.exited;\n",
+    scenario: "process",
+  },
+  {
+    name: "one that was killed before it had started is cleaned up",
+    file: "process/process.ts",
+    before: "else if (!this.#killed) this.#cleanUp();",
+    after: "else this.#cleanUp();",
+    scenario: "process",
+  },
+  {
+    name: "what has been released is taken back",
+    file: "process/process.ts",
+    before: "    this.#holdings.delete(holding);\n",
+    after: "    void holding;\n",
+    scenario: "process",
+  },
+  {
+    name: "nobody hears that a terminate rejects",
+    file: "process/process.ts",
+    before: "then(() => undefined, failed)",
+    after: "then(() => undefined, () => undefined)",
+    scenario: "process",
+  },
+  {
+    name: "nobody hears that a terminate hangs which has ended its process itself",
+    file: "process/process.ts",
+    before: "else if (!this.#killed) this.#watchOver(ended);",
+    after: "else void ended;",
+    scenario: "process",
+  },
+  {
+    name: "what a link brings while one stops is told as a failure of its terminate",
+    file: "process/process.ts",
+    before: "(peer) => peer.#endAtOnce(reason)",
+    after: "(peer) => peer.#endSelf(reason)",
+    scenario: "process",
   },
   {
     name: "a process that is stopping cannot be killed",

@@ -7,11 +7,13 @@ import { checkout } from "./checkout.ts";
 import { connection } from "./connection.ts";
 import { dynamic } from "./dynamic.ts";
 import { fanta } from "./fanta.ts";
+import { processes } from "./process.ts";
 import { registry } from "./registry.ts";
 import { routing } from "./routing.ts";
 import { supervisor } from "./supervisor.ts";
 
 export const scenarios: readonly Scenario[] = [
+  processes,
   registry,
   supervisor,
   dynamic,
