@@ -23,6 +23,7 @@ export interface Mutant {
     | "dynamic"
     | "connection"
     | "checkout"
+    | "router"
     | "routing"
     | "fanta";
 }
