@@ -282,6 +282,20 @@ export const mutants: readonly Mutant[] = [
     scenario: "supervisor",
   },
   {
+    name: "nobody hears of a child that had to be killed",
+    file: "supervisor/child.ts",
+    before: 'if (reason === (shutdown === "brutal_kill" ? "killed" : "shutdown")) return;',
+    after: 'if (reason === "killed" || reason === "shutdown") return;\n    void shutdown;',
+    scenario: "supervisor",
+  },
+  {
+    name: "a child that was to be killed is said to have ended badly",
+    file: "supervisor/child.ts",
+    before: 'if (reason === (shutdown === "brutal_kill" ? "killed" : "shutdown")) return;',
+    after: 'if (reason === "shutdown") return;\n    void shutdown;',
+    scenario: "supervisor",
+  },
+  {
     name: "the wait before a retry is not short again after a good start",
     file: "supervisor/child.ts",
     before: "    this.last = process;\n    this.backoff = undefined;\n",
