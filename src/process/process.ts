@@ -238,10 +238,13 @@ export class Process<S = unknown> implements AsyncDisposable {
           if (settled) resolve();
         },
         (thrown: unknown) => {
+          if (!this.alive) {
+            this.#initFailedLate(thrown); // Too late for start, which rejects with what the process died of.
+            return;
+          }
           settled = true;
           reject(thrown); // Untouched: what init threw is what start rejects with.
-          if (this.alive) this.#die(asError(thrown));
-          else this.#initFailedLate(thrown);
+          this.#die(asError(thrown));
         },
       );
     });

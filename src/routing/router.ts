@@ -111,17 +111,17 @@ export class Router<K, V> {
     const entries = this.#registry.lookup(this.#key);
     // A strategy may have taken some out of the array it was shown: they are put back.
     if (entries !== this.#entries || entries.length !== this.#members.length) this.#follow(entries);
-    const members = this.#members;
-    const first = members[0];
-    if (first === undefined) throw new NoMemberError({ stats: this.#stats() });
+    if (entries.length === 0) throw new NoMemberError({ stats: this.#stats() });
     try {
-      const member: unknown = this.#strategy.pick(members, request);
+      const member: unknown = this.#strategy.pick(this.#members, request);
       if (member instanceof EntryMember && member.router === this) return member as EntryMember<K, V>;
       this.#listenTo("pick", member);
       throw new OptionError("Strategy.pick", "one of the members it was given", member);
     } catch (thrown) {
       this.#hookFailed("pick", thrown);
-      return first;
+      // It may have written anything into the array. The first that is taken is the first of the registry's.
+      this.#follow(entries);
+      return this.#members[0] as EntryMember<K, V>;
     }
   }
 

@@ -217,6 +217,25 @@ describe("a result of init that comes after the exit", () => {
     expect(terminated).toEqual([]);
   });
 
+  test("is told once when it is a failure, by start or by an event, however close the exit comes before it", async () => {
+    const outcomes = new Set<string>();
+    for (let hops = 0; hops < 8; hops++) {
+      using failed = heard("callback.failed");
+      const child = held();
+      const started = Process.start({ init: child.init }).catch((error: unknown) => error as Error);
+      child.reject(new Error("no"));
+      for (let hop = 0; hop < hops; hop++) await Promise.resolve();
+      child.self.process.kill();
+      const { message } = (await started) as Error;
+      await virtualRuntime().settle();
+      expect(
+        [message, ...failed.events.map(({ error }) => error.message)].filter((text) => text === "no"),
+      ).toHaveLength(1);
+      outcomes.add(failed.events.length === 0 ? "start" : "event");
+    }
+    expect(outcomes).toEqual(new Set(["start", "event"]));
+  });
+
   test("is an event when it is a failure, and none when it only says that init gave up as told", async () => {
     using failed = heard("callback.failed");
     const late = held();

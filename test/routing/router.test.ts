@@ -403,6 +403,52 @@ describe("a strategy that misbehaves", () => {
     ]);
   });
 
+  const forged: [string, (members: (Member<string> | undefined)[], gone: Member<string>) => unknown][] = [
+    ["one that has gone", (members, gone) => members.splice(0, 1, gone)],
+    ["a stranger", (members) => members.splice(0, 1, { resource: "x" } as Member<string>)],
+    ["nobody", (members) => members.splice(0, 1, undefined)],
+  ];
+  test.each(forged)(
+    "(it puts %s first in the array, and fails then and later) still has the first who is there taken",
+    async (_, forge) => {
+      const failed = failures();
+      let gone: Member<string> | undefined;
+      const strategy: Strategy<string> = {
+        pick: (members) => {
+          gone ??= first(members);
+          if (members.length === 3) return first(members);
+          forge(members as Member<string>[], gone);
+          throw new Error("no idea");
+        },
+      };
+      const { router, registry, die } = await stage(strategy, "a", "b", "c");
+      router.pick();
+      die("a");
+      for (let request = 0; request < 3; request++) expect(router.pick()).toBe(registry.lookup("workers")[0]);
+      expect(await router.use(({ value }) => value)).toBe("b");
+      expect(failed.map(({ error }) => error.message)).toEqual(new Array(4).fill("no idea"));
+    },
+  );
+
+  test("(it puts one that has gone first in the array, and names it) has the first who is there taken, then and later", async () => {
+    let gone: Member<string> | undefined;
+    const { router, die } = await stage(
+      {
+        pick: (members) => {
+          gone ??= first(members);
+          if (members.length === 2) (members as Member<string>[]).fill(gone);
+          return first(members);
+        },
+      },
+      "a",
+      "b",
+      "c",
+    );
+    router.pick();
+    die("a");
+    expect([router.pick().value, router.pick().value]).toEqual(["b", "b"]);
+  });
+
   test.each(["joined", "left", "started", "finished"])(
     "(its %s throws or rejects) is an event, and harms nobody",
     async (hook) => {

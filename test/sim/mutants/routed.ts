@@ -1,10 +1,87 @@
 /**
- * Planted bugs in what routes: the routing pool, and Fanta.
+ * Planted bugs in what routes: the router, the routing pool, and Fanta.
  */
 
 import type { Mutant } from "./table.ts";
 
 export const routed: readonly Mutant[] = [
+  {
+    name: "a router takes one that has gone",
+    file: "routing/router.ts",
+    before: "if (member instanceof EntryMember && member.router === this) return",
+    after: "if (member instanceof EntryMember) return",
+    scenario: "router",
+  },
+  {
+    name: "a router does not see that its array has shrunk",
+    file: "routing/router.ts",
+    before: "if (entries !== this.#entries || entries.length !== this.#members.length) this.#follow(entries);",
+    after: "if (entries !== this.#entries) this.#follow(entries);",
+    scenario: "router",
+  },
+  {
+    name: "a router's array stays as a strategy that went wrong has left it",
+    file: "routing/router.ts",
+    before: "      this.#follow(entries);\n      return this.#members[0]",
+    after: "      return this.#members[0]",
+    scenario: "router",
+  },
+  {
+    name: "a router knows nothing any more of those that stay",
+    file: "routing/router.ts",
+    before: "if (before.delete(entry) && member !== undefined) return member;",
+    after: "void member;",
+    scenario: "router",
+  },
+  {
+    name: "a router gives a slot out again",
+    file: "routing/router.ts",
+    before: "new EntryMember(this, entry, this.#slots++)",
+    after: "new EntryMember(this, entry, joined.length)",
+    scenario: "router",
+  },
+  {
+    name: "a strategy does not hear from its router who has left",
+    file: "routing/router.ts",
+    before: '      this.#tell("left", () => this.#strategy.left?.(member));\n',
+    after: "",
+    scenario: "router",
+  },
+  {
+    name: "what a router has sent is in flight for ever",
+    file: "routing/router.ts",
+    before: "    member.inFlight--;\n",
+    after: "    void member;\n",
+    scenario: "router",
+  },
+  {
+    name: "a router tells its strategy that what failed went well",
+    file: "routing/router.ts",
+    before: "this.#finish(member, startedAt, false, error);",
+    after: "this.#finish(member, startedAt, true, undefined);",
+    scenario: "router",
+  },
+  {
+    name: "a router does not say how long a work took",
+    file: "routing/router.ts",
+    before: "strategy.finished === undefined ? 0 : this.#runtime.now()",
+    after: "strategy.finished === undefined ? this.#runtime.now() : 0",
+    scenario: "router",
+  },
+  {
+    name: "nobody hears that a hook of a router's strategy rejects",
+    file: "routing/router.ts",
+    before: "result.catch((thrown: unknown) => this.#hookFailed(hook, thrown));",
+    after: "result.catch(() => hook);",
+    scenario: "router",
+  },
+  {
+    name: "nobody hears that a router's strategy has failed",
+    file: "routing/router.ts",
+    before: 'emit("callback.failed", { where, error: asError(thrown) });',
+    after: "void [where, thrown];",
+    scenario: "router",
+  },
   {
     name: "one who leaves may still be chosen",
     file: "routing/roster.ts",

@@ -23,6 +23,7 @@ export interface Mutant {
     | "dynamic"
     | "connection"
     | "checkout"
+    | "router"
     | "routing"
     | "fanta";
 }
@@ -278,6 +279,20 @@ export const mutants: readonly Mutant[] = [
     file: "supervisor/child.ts",
     before: "setTimer(() => process.kill(), shutdown, {",
     after: "setTimer(() => process.kill(), 20 * shutdown, {",
+    scenario: "supervisor",
+  },
+  {
+    name: "nobody hears of a child that had to be killed",
+    file: "supervisor/child.ts",
+    before: 'if (reason === (shutdown === "brutal_kill" ? "killed" : "shutdown")) return;',
+    after: 'if (reason === "killed" || reason === "shutdown") return;\n    void shutdown;',
+    scenario: "supervisor",
+  },
+  {
+    name: "a child that was to be killed is said to have ended badly",
+    file: "supervisor/child.ts",
+    before: 'if (reason === (shutdown === "brutal_kill" ? "killed" : "shutdown")) return;',
+    after: 'if (reason === "shutdown") return;\n    void shutdown;',
     scenario: "supervisor",
   },
   {

@@ -9,6 +9,7 @@ import { dynamic } from "./dynamic.ts";
 import { fanta } from "./fanta.ts";
 import { processes } from "./process.ts";
 import { registry } from "./registry.ts";
+import { router } from "./router.ts";
 import { routing } from "./routing.ts";
 import { supervisor } from "./supervisor.ts";
 
@@ -18,6 +19,7 @@ export const scenarios: readonly Scenario[] = [
   supervisor,
   dynamic,
   connection,
+  router,
   routing,
   checkout,
   fanta,

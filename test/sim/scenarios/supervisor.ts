@@ -48,6 +48,10 @@ class Life {
   ownEnd: ExitReason | undefined;
   /** Whether its supervisor has said that it has ended. */
   heard = false;
+  /** Whether it was asked to go, as far as it knows. */
+  asked = false;
+  /** Whether its supervisor has said that it did not go as asked. */
+  blamed = false;
   readonly workers: Process[] = [];
 
   constructor(id: Id, manner: Manner) {
@@ -114,6 +118,8 @@ class Nursery implements Play {
   readonly #retries = new Map<Id, Retries>();
   /** Whose last start gave nothing. */
   readonly #nothing = new Set<Id>();
+  /** Who had to be killed, and its supervisor is to say so. */
+  #unblamed: Life[] = [];
   /** Who has died since the supervisor was asked to stop. */
   #deaths: Id[] | undefined;
 
@@ -146,6 +152,9 @@ class Nursery implements Play {
       if (supervisor !== "nursery") return;
       this.#failures++;
       this.#mustWait(child as Id, error, delayMs);
+    });
+    world.hear("supervisor.shutdownFailed", ({ supervisor, child, reason }) => {
+      if (supervisor === "nursery") this.#blame(child as Id, reason);
     });
     world.hear("supervisor.gaveUp", ({ supervisor, restarts }) => {
       if (supervisor === "nursery") this.#givesUp(restarts);
@@ -288,7 +297,11 @@ class Nursery implements Play {
       const living = this.#lives.filter((life) => life.id === id && life.alive).length;
       world.must("one-holder", living <= 1, () => `${living} processes are "${id}"`);
     }
-    if (!settled || this.#busy > 0) return;
+    if (!settled) return;
+    const unblamed = this.#mayEnd ? undefined : this.#unblamed.find(({ blamed }) => !blamed);
+    this.#unblamed = [];
+    world.must("nothing-swallowed", unblamed === undefined, () => `"${unblamed?.id}" was killed, and nobody says why`);
+    if (this.#busy > 0) return;
     world.must("as-the-model", this.#mustEnd === undefined, () => `${this.#mustEnd}, and its supervisor goes on`);
     const infos = supervisor?.whichChildren() ?? [];
     const listed = new Set(infos.map(({ process }) => process));
@@ -390,7 +403,12 @@ class Nursery implements Play {
     }
     life.handed = true;
     this.#retriesOf(id).came++;
-    life.process?.monitor(() => this.#deaths?.push(life.id));
+    life.process?.monitor((reason) => {
+      this.#deaths?.push(life.id);
+      // Not when the whole tree is killed.
+      const late = reason === "killed" && life.asked && life.ownEnd === undefined;
+      if (late && !this.#mayEnd) this.#unblamed.push(life);
+    });
     if (world.strikes("a child dies at once")) life.end(new Error("stillborn"));
     return life.process;
   }
@@ -432,6 +450,7 @@ class Nursery implements Play {
 
   async #terminate(life: Life): Promise<void> {
     const { world } = this;
+    life.asked = true;
     if (life.ownEnd === undefined) this.#mustGo(life);
     const fault = world.strike("an end is slow", "an end hangs", "an end fails");
     if (fault === undefined) return;
@@ -465,6 +484,7 @@ class Nursery implements Play {
     this.#leftBehind = false;
     this.#expects = undefined;
     this.#deaths = undefined;
+    this.#unblamed = [];
   }
 
   /** Restarts that are within what is allowed, as far as we know of them. */
@@ -491,6 +511,24 @@ class Nursery implements Play {
     world.must("as-the-model", fine, () => `gives up after ${seen} restarts in time, where ${maxRestarts} are allowed`);
     this.#mayEnd = true;
     this.#expects = undefined;
+  }
+
+  /** One has ended otherwise than it was to, when its supervisor shut it down. */
+  #blame(id: Id, reason: Error | string): void {
+    const { world } = this;
+    const life = this.#last(id);
+    if (life === undefined) return;
+    const { restart, shutdown } = life.manner;
+    world.must("as-the-model", !life.blamed, () => `"${id}" is said twice to have ended badly`);
+    world.must(
+      "as-the-model",
+      life.process?.reason === reason,
+      () => `"${id}" is said to have ended: ${String(reason)}`,
+    );
+    const right = reason === (shutdown === "brutal_kill" ? "killed" : "shutdown");
+    const fine = right || (reason === "normal" && restart !== "permanent");
+    world.must("as-the-model", !fine, () => `"${id}" has ended as it was to, and is said not to have`);
+    life.blamed = true;
   }
 
   /** A child has ended by itself, and its supervisor is about to leave it at that. That may be its own end. */
