@@ -160,7 +160,7 @@ describe("npm run sim", () => {
     [["--seed", "-1"], "--seed"],
     [["--seed", "4294967296"], "--seed must be a whole number"],
     [["--steps", "0"], "--steps must be a whole number from 1"],
-    [["--scenario", "nowhere"], 'There is no scenario "nowhere". These there are:\n  registry'],
+    [["--scenario", "nowhere"], 'There is no scenario "nowhere". These there are:\n  process'],
     [["--speed", "7"], "Unknown option '--speed'"],
     [["--steps", "4294967295"], "--steps must be a whole number from 1 to 1000000"],
     [["--seed", "7", "--seeds", "9"], "give one"],
