@@ -574,7 +574,7 @@ const place = (draw: Draw): { which: number } => ({ which: draw.below(64) });
 export const checkout: Scenario<Counter> = {
   name: "checkout",
   about: "a checkout pool, its server and its callers, beside the line and who has what",
-  seeds: 400,
+  seeds: 320,
   steps: 300,
   faults: {
     ...openFaults,

@@ -21,7 +21,7 @@ export const networkFaults = {
   "a byte is changed": 0.003,
   "a line becomes a black hole": 0.003,
   "a line breaks": 0.006,
-  "one side of a line ends": 0.003,
+  "one side of a line ends": 0.006,
   "a connection is refused": 0.08,
   "a connection is slow": 0.15,
   "a connection never comes": 0.03,
