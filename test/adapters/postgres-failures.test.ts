@@ -110,6 +110,26 @@ describe.skipIf(!postgresInstalled())("a connection", () => {
     ["query", (p) => p.query("SELECT pg_sleep(60)")],
     ["use", (p) => p.use((client) => client.query("SELECT pg_sleep(60)"))],
     ["transaction", (p) => p.transaction((client) => client.query("SELECT pg_sleep(60)"))],
+    [
+      "connect",
+      async (p) => {
+        const client = await p.connect();
+        await client.query("SELECT pg_sleep(60)").finally(() => client.release());
+      },
+    ],
+    [
+      "connect, called back",
+      async (p) => {
+        const client = await p.connect();
+        await new Promise<void>((resolve, reject) => {
+          client.query("SELECT pg_sleep(60)", (error) => {
+            client.release();
+            if (error) reject(error);
+            else resolve();
+          });
+        });
+      },
+    ],
   ])("whose query has timed out is closed at once, and its place is free: %s", async (_, ask) => {
     const lost = events("connection.lost");
     const p = pool({ max: 1, query_timeout: 50, resetTimeoutMs: 3_600_000 });

@@ -18,6 +18,8 @@ export interface HandleOptions {
   readonly inForce: () => void;
   /** Told of each query before the client is. */
   readonly asked: () => void;
+  /** Told of each error of a query before the caller is. */
+  readonly told: (error: unknown) => void;
   /** What its `release` does; without it, it has none. */
   readonly release?: (error: unknown) => void;
 }
@@ -50,7 +52,7 @@ const harmless: ReadonlySet<PropertyKey> = new Set([
   "constructor",
 ]);
 
-export function handleOf({ client, inForce, asked, release }: HandleOptions): Handle {
+export function handleOf({ client, inForce, asked, told, release }: HandleOptions): Handle {
   let listening: [name: string, listener: Listener][] = [];
   const removeAllListeners = (event?: unknown): PoolClient => {
     const leaving = listening.filter(([name]) => event === undefined || name === event);
@@ -65,7 +67,20 @@ export function handleOf({ client, inForce, asked, release }: HandleOptions): Ha
       return refuse(given, error as Error);
     }
     asked();
-    return (client.query as Method).apply(client, given);
+    const at = isSubmittable(given[0]) ? -1 : given.findIndex((each) => typeof each === "function");
+    if (at >= 0) {
+      const callback = given[at] as Method;
+      given[at] = (...answer: unknown[]): void => {
+        if (answer[0]) told(answer[0]);
+        callback(...answer);
+      };
+    }
+    const answer = (client.query as Method).apply(client, given);
+    if (!(answer instanceof Promise)) return answer;
+    return answer.catch((error: unknown) => {
+      told(error);
+      throw error;
+    });
   };
   const handle: DriverClient = new Proxy(client, {
     get(_, name): unknown {

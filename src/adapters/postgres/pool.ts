@@ -372,6 +372,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       client,
       inForce: () => void lease.resource,
       asked: () => session.asked(),
+      told: (error) => session.told(error),
       release: (error) => {
         if (over) {
           lease.release(); // Does nothing but tell that it was done twice.
@@ -470,6 +471,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
           if (session.over) context.signal.throwIfAborted(); // By whatever has ended its lease.
         },
         asked: () => session.asked(),
+        told: (error) => session.told(error),
       });
       const close = (): void => {
         over = true;
@@ -481,12 +483,8 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
           client: handle.client,
           close,
           query: (text) => client.query(text),
-          failed: (error) => session.told(error),
         };
         return await work(ground, context);
-      } catch (error) {
-        session.told(error);
-        throw error;
       } finally {
         close();
         session.letGo();

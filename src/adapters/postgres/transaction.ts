@@ -54,8 +54,6 @@ export interface Ground {
   close(): void;
   /** Sends something that is not the work's. */
   query(text: string): Promise<{ readonly command: string }>;
-  /** The work has failed so. */
-  failed(error: unknown): void;
 }
 
 export async function runTransaction<T>(
@@ -71,7 +69,6 @@ export async function runTransaction<T>(
     context.signal.throwIfAborted(); // Who gave up was told so, and must not find it done after all.
   } catch (error) {
     ground.close();
-    ground.failed(error);
     await ground.query("ROLLBACK").catch(() => undefined); // The work's own error says more.
     throw error;
   }
