@@ -5,8 +5,9 @@
  * (peers.ts): CPU time and bytes. All run in one process, in rounds, in an order that changes from round to round, so
  * that a change in the machine's speed meets all alike; the ratios are taken within each round. Medians over the rounds.
  * Then the length of the line, twice: as Node comes, where V8 copies whoever waits long from its young generation to the
- * old one, and in a process with room for all of them in the young one, where the price is the pool's own; then a spike and an overload, on virtual time, where a figure is a count and not a
- * measurement; last a server that says nothing, on the real clock.
+ * old one, and in a process with room for all of them in the young one, where the price is the pool's own; then a spike
+ * and an overload, on virtual time, where a figure is a count and not a measurement; last a server that says nothing, on
+ * the real clock, in a process that has done nothing else: what five pools and 20,000 callers have left is none of its time.
  *
  *     npm run bench:checkout            [--rounds 9]
  */
@@ -17,7 +18,9 @@ import { CheckoutPool, type PoolError } from "poolwarden";
 import { virtualRuntime } from "poolwarden/sim";
 import { bareDeque, effect, generic, lightning, ours, oursByUse, type StandingWay, tarn, type Way } from "./peers.ts";
 
-const { values: flags } = parseArgs({ options: { rounds: { type: "string" }, line: { type: "boolean" } } });
+const { values: flags } = parseArgs({
+  options: { rounds: { type: "string" }, line: { type: "boolean" }, silent: { type: "boolean" } },
+});
 const rounds = Number(flags.rounds ?? 9);
 
 /** How long a way is loaded in each round. */
@@ -26,10 +29,15 @@ const roundMs = 80;
 const workMs = 10;
 const giveUpMs = 500;
 const overloadMs = 20_000;
+const program = fileURLToPath(import.meta.url);
 const roomy = ["--max-semi-space-size=256", "--min-semi-space-size=256"];
 
 if (flags.line === true) {
   await longLines(true);
+  process.exit();
+}
+if (flags.silent === true) {
+  await blackHole();
   process.exit();
 }
 console.log(`Node ${process.version}; medians of ${rounds} rounds\n`);
@@ -37,12 +45,15 @@ await lending();
 console.log("Callers in line: a turn of the line (one is served, one joins), and the abort of one who waits\n");
 await longLines(false);
 console.log("The same, with a young generation of 256 MB\n");
-spawnSync(process.execPath, [...roomy, fileURLToPath(import.meta.url), "--line", "--rounds", String(rounds)], {
-  stdio: "inherit",
-});
+alone(...roomy, program, "--line", "--rounds", String(rounds));
 await spike();
 await overload();
-await blackHole();
+alone(program, "--silent");
+
+/** In a process of its own. */
+function alone(...given: string[]): void {
+  spawnSync(process.execPath, given, { stdio: "inherit" });
+}
 
 // The price of lending.
 
