@@ -19,7 +19,7 @@ export interface HandleOptions {
   /** Told of each query before the client is. */
   readonly asked: () => void;
   /** Told of each error of a query before the caller is. */
-  readonly told: (error: unknown) => void;
+  readonly queryFailed: (error: unknown) => void;
   /** What its `release` does; without it, it has none. */
   readonly release?: (error: unknown) => void;
 }
@@ -52,7 +52,7 @@ const harmless: ReadonlySet<PropertyKey> = new Set([
   "constructor",
 ]);
 
-export function handleOf({ client, inForce, asked, told, release }: HandleOptions): Handle {
+export function handleOf({ client, inForce, asked, queryFailed, release }: HandleOptions): Handle {
   let listening: [name: string, listener: Listener][] = [];
   const removeAllListeners = (event?: unknown): PoolClient => {
     const leaving = listening.filter(([name]) => event === undefined || name === event);
@@ -71,14 +71,14 @@ export function handleOf({ client, inForce, asked, told, release }: HandleOption
     if (at >= 0) {
       const callback = given[at] as Method;
       given[at] = (...answer: unknown[]): void => {
-        if (answer[0]) told(answer[0]);
+        if (answer[0]) queryFailed(answer[0]);
         callback(...answer);
       };
     }
     const answer = (client.query as Method).apply(client, given);
     if (!(answer instanceof Promise)) return answer;
     return answer.catch((error: unknown) => {
-      told(error);
+      queryFailed(error);
       throw error;
     });
   };

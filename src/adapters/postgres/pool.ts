@@ -372,7 +372,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       client,
       inForce: () => void lease.resource,
       asked: () => session.asked(),
-      told: (error) => session.told(error),
+      queryFailed: (error) => session.queryFailed(error),
       release: (error) => {
         if (over) {
           lease.release(); // Does nothing but tell that it was done twice.
@@ -425,7 +425,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
       const failed = error !== null && error !== undefined;
       // Looked at before it is given back: then it is over by its own release.
       const why = failed ? whyEnded(lease, error) : undefined;
-      if (failed) session.told(error);
+      if (failed) session.queryFailed(error);
       this.#letGo(lease, session);
       if (failed) reject(why);
       else resolve(result);
@@ -471,7 +471,7 @@ export class Pool extends EventEmitter implements PoolContract<PostgresClient>, 
           if (session.over) context.signal.throwIfAborted(); // By whatever has ended its lease.
         },
         asked: () => session.asked(),
-        told: (error) => session.told(error),
+        queryFailed: (error) => session.queryFailed(error),
       });
       const close = (): void => {
         over = true;

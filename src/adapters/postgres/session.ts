@@ -171,7 +171,7 @@ export class Session {
   }
 
   /** The holder was told of this error. After a query that has timed out nobody knows when it will answer anything again. */
-  told(error: unknown): void {
+  queryFailed(error: unknown): void {
     const timedOut = error instanceof Error && error.message === readTimeout;
     if (timedOut && this.client.readyForQuery === false) this.#fail(error);
   }

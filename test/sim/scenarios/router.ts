@@ -74,7 +74,7 @@ class Desk implements Judge {
   /** With `rendezvous`: whom a key has led to, since somebody came or went. */
   readonly #sticky = new Map<unknown, number>();
   readonly #world: World;
-  readonly #exchange: Exchange;
+  readonly #exchange: Switchboard;
   /** Its array is as it has left it, not as it was shown. */
   #touched = false;
   /** The values when the array was last seen whole. */
@@ -82,7 +82,7 @@ class Desk implements Judge {
   /** Of the pick under way: whom the strategy has chosen, if it has not gone wrong. */
   #choice: number | undefined;
 
-  constructor(exchange: Exchange, key: Key, kind: Kind) {
+  constructor(exchange: Switchboard, key: Key, kind: Kind) {
     this.#exchange = exchange;
     this.#world = exchange.world;
     this.key = key;
@@ -214,7 +214,7 @@ class Desk implements Judge {
   }
 }
 
-class Exchange implements Play {
+class Switchboard implements Play {
   readonly world: World;
   registry!: Registry<Key, number>;
   closed = false;
@@ -430,35 +430,35 @@ function requestOf(key: number | null): RouteRequest {
 const aKey = (draw: Draw): { key: number | null } => ({ key: draw.one(null, draw.below(5)) });
 const which = (draw: Draw): { which: number } => ({ which: draw.below(64) });
 
-export const router: Scenario<Exchange> = {
+export const router: Scenario<Switchboard> = {
   name: "router",
   about: "routers over a registry, with strategies that go wrong, beside a list of who is registered",
   seeds: 450,
   steps: 200,
   faults: strategyFaults,
   commands: {
-    born: command<Exchange>({ weight: 4, run: (play) => play.born() }),
-    register: command<Exchange, { which: number; key: number }>({
+    born: command<Switchboard>({ weight: 4, run: (play) => play.born() }),
+    register: command<Switchboard, { which: number; key: number }>({
       weight: 9,
       draw: (draw) => ({ ...which(draw), key: draw.below(3) }),
       run: (play, args) => play.register(args.which, args.key),
     }),
-    unregister: command<Exchange, { which: number }>({
+    unregister: command<Switchboard, { which: number }>({
       weight: 4,
       draw: which,
       run: (play, args) => play.unregister(args.which),
     }),
-    router: command<Exchange, { kind: number; key: number }>({
+    router: command<Switchboard, { kind: number; key: number }>({
       weight: 3,
       draw: (draw) => ({ kind: draw.below(kinds.length), key: draw.below(4) }),
       run: (play, { kind, key }) => play.open(kind, key),
     }),
-    pick: command<Exchange, { which: number; key: number | null }>({
+    pick: command<Switchboard, { which: number; key: number | null }>({
       weight: 30,
       draw: (draw) => ({ ...which(draw), ...aKey(draw) }),
       run: (play, args) => play.pick(args.which, args.key),
     }),
-    use: command<Exchange, { which: number; key: number | null; manner: Manner }>({
+    use: command<Switchboard, { which: number; key: number | null; manner: Manner }>({
       weight: 30,
       draw: (draw) => ({
         ...which(draw),
@@ -467,13 +467,13 @@ export const router: Scenario<Exchange> = {
       }),
       run: (play, args) => play.use(args.which, args.key, args.manner),
     }),
-    "an owner dies": command<Exchange, { which: number }>({
+    "an owner dies": command<Switchboard, { which: number }>({
       weight: 5,
       fault: true,
       draw: which,
       run: (play, args) => play.dies(args.which),
     }),
-    "the registry ends": command<Exchange, { kill: boolean }>({
+    "the registry ends": command<Switchboard, { kill: boolean }>({
       weight: 0.15,
       fault: true,
       draw: (draw) => ({ kill: draw.chance(0.5) }),
@@ -484,7 +484,7 @@ export const router: Scenario<Exchange> = {
     }),
   },
   start: async (world) => {
-    const play = new Exchange(world);
+    const play = new Switchboard(world);
     await play.begin();
     return play;
   },
