@@ -30,7 +30,7 @@ import { asError, PoolwardenError } from "../errors.ts";
 import { type ExitReason, type HasProcess, isClean, type Process } from "../process/index.ts";
 import { Registry } from "../registry/index.ts";
 import type { BackoffOptions, Runtime, Timer } from "../runtime/index.ts";
-import { DynamicSupervisor, Supervisor } from "../supervisor/index.ts";
+import { DynamicSupervisor, ownStart, Supervisor } from "../supervisor/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
 import type { PoolSnapshot, ProcessTree } from "./contract.ts";
 
@@ -121,8 +121,8 @@ export class PoolTree<R, M> {
     };
     tree.#top = await Supervisor.start(
       [
-        { id: "registry", start: () => tree.#startRegistry() },
-        { id: "connections", type: "supervisor", start: () => tree.#startConnections(restarts) },
+        { id: "registry", start: ownStart(() => tree.#startRegistry()) },
+        { id: "connections", type: "supervisor", start: ownStart(() => tree.#startConnections(restarts)) },
       ],
       { strategy: "rest_for_one", name, runtime, ...restarts },
     );
@@ -277,7 +277,7 @@ export class PoolTree<R, M> {
   #fill(place: Place<R, M>): void {
     const connections = this.#connections;
     if (connections === undefined || connections.stopping) return; // The next one fills all places.
-    const start = async (): Promise<HasProcess | undefined> => {
+    const start = ownStart(async (): Promise<HasProcess | undefined> => {
       if (place.leaving) return undefined; // Crashed while it was leaving: that is a way to leave, too.
       // One that ends before its supervisor has it may be put back by both of us.
       if (place.connection?.process.alive) return undefined;
@@ -287,7 +287,7 @@ export class PoolTree<R, M> {
         if (place.leaving) return undefined; // Told to leave before it had quite started.
         throw error;
       }
-    };
+    });
     // Transient: one that has finished is not put back, one that crashed is.
     const started = this.inContext(() =>
       connections.startChild({ id: `connection ${place.slot}`, start, restart: "transient" }),

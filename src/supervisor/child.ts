@@ -10,7 +10,7 @@ import { callback, checkFields, duration, either, flag, literal, oneOf, required
 import { type ExitReason, type HasProcess, isClean, type Process, processOf } from "../process/index.ts";
 import type { Backoff, Runtime, Timer } from "../runtime/index.ts";
 import { emit } from "../telemetry/index.ts";
-import { abandonVisit, endVisit, visit } from "./inside.ts";
+import { abandonVisit, endVisit, isOwnStart, visit } from "./inside.ts";
 
 /** How to start a child, and what to do when it ends. Fields not named here are ignored. */
 export interface ChildSpec {
@@ -51,6 +51,8 @@ export interface CheckedSpec {
   readonly shutdown: number | "infinity" | "brutal_kill";
   readonly type: "worker" | "supervisor";
   readonly significant: boolean;
+  /** Whether it is one of ours, as `ownStart` says. */
+  readonly own: boolean;
 }
 
 const specChecks = {
@@ -74,7 +76,7 @@ export function checkSpec(
   }
   const shutdown = spec.shutdown ?? (type === "supervisor" ? "infinity" : 5_000);
   // Called on the spec, so that a spec may be an object with methods.
-  return { id, start: () => start.call(spec), restart, shutdown, type, significant };
+  return { id, start: () => start.call(spec), restart, shutdown, type, significant, own: isOwnStart(start) };
 }
 
 /** What a child needs of its supervisor. */
@@ -131,7 +133,7 @@ export class Child {
     return new Promise((resolve, reject) => {
       const parent = this.#parent;
       if (parent.stopping) return reject(parent.stoppedError());
-      const { visit: inside, result } = visit(parent, async () => this.spec.start());
+      const { visit: inside, result } = visit(parent, async () => this.spec.start(), this.spec.own);
       const giveUp = (): void => {
         abandonVisit(inside);
         reject(parent.stoppedError());
@@ -213,15 +215,19 @@ export class Child {
 
   async #ask(process: Process, shutdown: number | "infinity"): Promise<void> {
     let timer: Timer | undefined;
-    const { result } = visit(this.#parent, (inside) => {
-      // Before its monitors: they are no longer inside, and may call the supervisor.
-      process.hold(() => {
-        timer?.cancel();
-        endVisit(inside);
-        return undefined;
-      });
-      return process.stop({ timeoutMs: Infinity });
-    });
+    const { result } = visit(
+      this.#parent,
+      (inside) => {
+        // Before its monitors: they are no longer inside, and may call the supervisor.
+        process.hold(() => {
+          timer?.cancel();
+          endVisit(inside);
+          return undefined;
+        });
+        return process.stop({ timeoutMs: Infinity });
+      },
+      this.spec.own,
+    );
     if (shutdown === 0) process.kill();
     if (shutdown !== "infinity" && process.alive) {
       timer = this.#parent.runtime.setTimer(() => process.kill(), shutdown, { keepAlive: true });

@@ -8,7 +8,7 @@
  */
 
 import { AsyncLocalStorage } from "node:async_hooks";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import {
   type Connector,
   type Process,
@@ -75,6 +75,29 @@ describe("the tree of a pool", () => {
     }),
   );
 });
+
+test(
+  "a pool that lives, loses everything and ends runs no AsyncLocalStorage, which would cost the program for good",
+  scene(async (s) => {
+    const runs = vi.spyOn(AsyncLocalStorage.prototype, "run");
+    const enters = vi.spyOn(AsyncLocalStorage.prototype, "enterWith");
+    try {
+      const pool = await s.start({ size: 2 });
+      expect(await serves(s)).toBe(true);
+      s.connections[0]?.kill();
+      await s.settle();
+      registryOf(s).kill();
+      await s.advance(1_000);
+      await pool.resize(1);
+      expect(await serves(s)).toBe(true);
+      await pool.close();
+      expect([runs.mock.calls, enters.mock.calls]).toEqual([[], []]);
+    } finally {
+      runs.mockRestore();
+      enters.mockRestore();
+    }
+  }),
+);
 
 describe("a connection that is killed", () => {
   test(
