@@ -14,10 +14,21 @@
  */
 
 import type { ConnectionLostError } from "../errors.ts";
-import type { Work, WorkContext } from "../pool/index.ts";
+import type { WorkContext } from "../pool/index.ts";
 import { emit } from "../telemetry/index.ts";
 import type { PoolMember } from "./member.ts";
 import type { Traffic } from "./traffic.ts";
+
+/** Who makes a call: has the work done, and hears the one answer. Only `work` may throw. */
+export interface Caller<R> {
+  /** Starts the work. Returns what it comes to, or a promise of that, or `bySaying`. */
+  work(resource: R, attempt: Attempt<R>): unknown;
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+/** What a work returns that calls `attempt.end` when it has ended: a protocol's own, which can do without a promise. */
+export const bySaying: unique symbol = Symbol("ends by saying so");
 
 /** The call that an attempt is made for. */
 export interface AttemptOwner<R> {
@@ -60,25 +71,39 @@ export class Attempt<R> implements WorkContext {
   }
 
   /** Runs the work. The member has counted it. */
-  run<T>(work: Work<R, T>): void {
+  run(caller: Caller<R>): void {
     this.#link();
-    let result: T | Promise<T>;
-    let later: Promise<T> | undefined;
+    let result: unknown;
+    let later: Promise<unknown> | undefined;
     try {
-      result = work(this.member.resource, this);
+      result = caller.work(this.member.resource, this);
+      if (result === bySaying) return;
       // A thenable of somebody else's may settle twice or throw; a promise made of it does not.
       if (isThenable(result)) later = Promise.resolve(result);
     } catch (error) {
-      this.#ended(false, error);
+      this.end(false, error);
       return;
     }
-    if (later === undefined) this.#ended(true, result);
+    if (later === undefined) this.end(true, result);
     else {
       later.then(
-        (value) => this.#ended(true, value),
-        (error: unknown) => this.#ended(false, error),
+        (value) => this.end(true, value),
+        (error: unknown) => this.end(false, error),
       );
     }
+  }
+
+  /** The work has ended. Once. Makes room, and may start another attempt, in this very call. */
+  end(ok: boolean, result: unknown): void {
+    const at = this.#at;
+    if (at === "over") return;
+    this.#at = "over";
+    if (at !== "lost") {
+      this.#unlink();
+      this.#release(at, ok, result);
+    }
+    if (ok) this.call.succeeded(this, result);
+    else this.call.failed(this, result);
   }
 
   /** Nobody waits for it any more; the member is released when the work has ended. */
@@ -110,18 +135,6 @@ export class Attempt<R> implements WorkContext {
     if (this.#at !== "lost") return;
     this.#at = "over"; // Whatever the work says later, it says of an attempt that is over.
     this.call.failed(this, error);
-  }
-
-  #ended(ok: boolean, result: unknown): void {
-    const at = this.#at;
-    if (at === "over") return;
-    this.#at = "over";
-    if (at !== "lost") {
-      this.#unlink();
-      this.#release(at, ok, result);
-    }
-    if (ok) this.call.succeeded(this, result);
-    else this.call.failed(this, result);
   }
 
   #release(at: "working" | "orphan" | "judged", ok: boolean, error: unknown): void {
@@ -175,7 +188,7 @@ function isOutOfTime(reason: unknown): boolean {
   return reason instanceof Error && reason.name === "TimeoutError";
 }
 
-function isThenable<T>(value: T | Promise<T>): value is Promise<T> {
+function isThenable(value: unknown): value is PromiseLike<unknown> {
   const mayBe = (typeof value === "object" && value !== null) || typeof value === "function";
   return mayBe && typeof (value as { then?: unknown }).then === "function";
 }

@@ -1,5 +1,5 @@
 /**
- * One call of `use`: from the caller's request to the one answer it gets.
+ * One call: from the caller's request to the one answer it gets. `use` is one, with a promise for its answer.
  *
  *               no member                granted
  *     begun ───────────────▶ in line ───────────────▶ working ──ok──▶ settled
@@ -16,7 +16,7 @@
 
 import { AsyncResource } from "node:async_hooks";
 import { ConnectionLostError } from "../errors.ts";
-import { defaultWaitMs, noOptions, type UseOptions, type Work } from "../pool/index.ts";
+import { defaultWaitMs, noOptions, type UseOptions, type Work, type WorkContext } from "../pool/index.ts";
 import {
   type Abortable,
   type DurationList,
@@ -27,17 +27,40 @@ import {
   unwatchAbort,
   watchAbort,
 } from "../runtime/index.ts";
-import { Attempt, type AttemptOwner } from "./attempt.ts";
+import { Attempt, type AttemptOwner, type Caller } from "./attempt.ts";
 import type { PoolMember } from "./member.ts";
 import { anyone, Ticket, type Traffic } from "./traffic.ts";
+
+/** A call of `use`. */
+export class UseCaller<R, T> implements Caller<R> {
+  readonly promise: Promise<T> = newPromise<T>();
+  readonly #resolve: (value: T) => void = takeResolve<T>();
+  readonly #reject: (error: unknown) => void = takeReject();
+  readonly #work: Work<R, T>;
+
+  constructor(work: Work<R, T>) {
+    this.#work = work;
+  }
+
+  work(resource: R, context: WorkContext): T | Promise<T> {
+    const work = this.#work;
+    return work(resource, context);
+  }
+
+  resolve(value: unknown): void {
+    this.#resolve(value as T);
+  }
+
+  reject(error: unknown): void {
+    this.#reject(error);
+  }
+}
 
 /** What only some calls need: those that wait, and those that are made again. It is also their place in line. */
 class Detour<R> extends Ticket<R> {
   readonly #call: { granted(member: PoolMember<R>): void; refused(error: unknown): void };
   /** All attempts and waits share the first deadline. */
   readonly giveUpAt: number;
-  /** The caller's async context, where somebody else may have to start the work again. */
-  context: AsyncResource | undefined = undefined;
   hedge: HedgeTimer | undefined = undefined;
   /** The attempt before the last one, while both are at work. */
   other: Attempt<R> | undefined = undefined;
@@ -87,14 +110,12 @@ export class HedgeTimer implements Timed {
 /** More than any pool allows. Not Infinity: V8 would keep the tries of every call as a number with a fraction from then on. */
 const noMoreTries = 1_000_000_000;
 
-export class Call<R, T> implements Abortable, AttemptOwner<R> {
-  /** The one answer. */
-  readonly promise: Promise<T> = newPromise<T>();
-  readonly #resolve: (value: T) => void = takeResolve<T>();
-  readonly #reject: (error: unknown) => void = takeReject();
+export class Call<R> implements Abortable, AttemptOwner<R> {
   readonly traffic: Traffic<R>;
-  readonly #work: Work<R, T>;
+  readonly #caller: Caller<R>;
   readonly #options: UseOptions;
+  /** The caller's async context, where somebody else may have to start the work again. */
+  #context: AsyncResource | undefined = undefined;
   /** Attempts made. */
   #tries = 0;
   settled = false;
@@ -102,9 +123,9 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
   #attempt: Attempt<R> | undefined = undefined;
   #detour: Detour<R> | undefined = undefined;
 
-  constructor(traffic: Traffic<R>, work: Work<R, T>, options: UseOptions) {
+  constructor(traffic: Traffic<R>, caller: Caller<R>, options: UseOptions) {
     this.traffic = traffic;
-    this.#work = work;
+    this.#caller = caller;
     this.#options = options;
   }
 
@@ -129,7 +150,7 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
         watchAbort(theirs, this);
       }
       // Not AsyncLocalStorage.snapshot(), which on Node 20 costs 21 µs: as much as all the rest many times over.
-      if (options.idempotent === true) this.#takeDetour(now).context = new AsyncResource("PoolCall");
+      if (options.idempotent === true) this.#context = new AsyncResource("PoolCall");
     }
     const member = traffic.admit(options.key === undefined ? anyone : { key: options.key }, now);
     if (member === undefined) this.#takeDetour(now).wait(options.timeoutMs ?? defaultWaitMs, false);
@@ -186,7 +207,7 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
       this.#abandonAll(new DOMException("another attempt was answered first", "AbortError"));
     this.#settle();
     this.traffic.totals.succeeded++;
-    this.#resolve(value as T);
+    this.#caller.resolve(value);
   }
 
   failed(attempt: Attempt<R>, error: unknown): void {
@@ -196,7 +217,7 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
     if (sent !== undefined) this.#avoid(attempt);
     if (this.#attempt !== undefined) return; // Its copy is still at work.
     const again = (): void => this.#retryOr(attempt, error, sent);
-    const context = this.#detour?.context;
+    const context = this.#context;
     if (context === undefined) again();
     else context.runInAsyncScope(again);
   }
@@ -239,8 +260,8 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
     const attempt = new Attempt<R>(this, member, now);
     if (this.#attempt !== undefined) this.#takeDetour(now).other = this.#attempt;
     this.#attempt = attempt;
-    if (this.#detour !== undefined && this.traffic.hedging !== undefined) this.#hedgeLater(this.#detour, now);
-    attempt.run(this.#work);
+    if (this.traffic.hedging !== undefined) this.#hedgeLater(now);
+    attempt.run(this.#caller);
   }
 
   #retryOr(attempt: Attempt<R>, error: unknown, sent: "no" | "maybe" | undefined): void {
@@ -257,11 +278,12 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
   }
 
   /** Only the first attempt has a copy, and only of what may be done twice. */
-  #hedgeLater(detour: Detour<R>, now: number): void {
+  #hedgeLater(now: number): void {
     if (this.#options.idempotent !== true || this.#tries > 1) return;
     const delayMs = this.traffic.hedging?.delayMs(now);
     if (delayMs === undefined || delayMs === Infinity) return;
-    detour.hedge = new HedgeTimer(() => detour.context?.runInAsyncScope(() => this.#hedge(detour, delayMs)));
+    const detour = this.#takeDetour(now);
+    detour.hedge = new HedgeTimer(() => this.#context?.runInAsyncScope(() => this.#hedge(detour, delayMs)));
     this.traffic.hedgeTimers.add(detour.hedge, now, delayMs);
   }
 
@@ -289,7 +311,7 @@ export class Call<R, T> implements Abortable, AttemptOwner<R> {
   #fail(error: unknown): void {
     if (this.settled) return;
     this.#settle();
-    this.#reject(error);
+    this.#caller.reject(error);
   }
 
   #settle(): void {

@@ -32,5 +32,7 @@ export {
   rendezvous,
   weighted,
 } from "./strategies/index.ts";
+export { type Attempt, bySaying, type Caller } from "./attempt.ts";
+export { Call } from "./call.ts";
 export { PoolMember } from "./member.ts";
 export { anyone, Ticket, type Traffic } from "./traffic.ts";

@@ -60,7 +60,7 @@ import { type BackoffOptions, backoffCheck, type Runtime, systemRuntime } from "
 import type { ChildSpec } from "../supervisor/index.ts";
 import { emit, type PoolStats } from "../telemetry/index.ts";
 import { attemptsOn } from "./attempt.ts";
-import { Call } from "./call.ts";
+import { Call, UseCaller } from "./call.ts";
 import { EndpointFollower, isFixed } from "./endpoints.ts";
 import { type BreakerOptions, breakerCheck, breakerDefaults } from "./health.ts";
 import { hedgeCheck, type HedgeOptions } from "./hedging.ts";
@@ -265,9 +265,9 @@ export class RoutingPool<R> implements Pool<R> {
     } catch (error) {
       return Promise.reject(error);
     }
-    const call = new Call(this.traffic, work, options);
-    call.begin();
-    return call.promise;
+    const caller = new UseCaller(work);
+    new Call(this.traffic, caller, options).begin();
+    return caller.promise;
   }
 
   /**
@@ -318,9 +318,9 @@ export class RoutingPool<R> implements Pool<R> {
     const members = this.#members().filter((member) => member.registered);
     members.sort((a, b) => a.slot - b.slot);
     const calls = members.map((member) => {
-      const call = new Call<R, T>(this.traffic, work, noOptions);
-      call.beginOn(member);
-      return call.promise;
+      const caller = new UseCaller(work);
+      new Call(this.traffic, caller, noOptions).beginOn(member);
+      return caller.promise;
     });
     return Promise.allSettled(calls);
   }

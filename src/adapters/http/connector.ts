@@ -14,7 +14,7 @@ import { type Check, type Checks, callback, either, flag, integer } from "../../
 import type { Runtime } from "../../runtime/index.ts";
 import type { HttpConnection } from "./connection.ts";
 import { type Address, addressOf } from "./endpoints.ts";
-import { blameless } from "./exchange.ts";
+import { blameless } from "./attempt.ts";
 import { type ClientOptions, Http1Connection } from "./http1.ts";
 import { Http2Connection } from "./http2.ts";
 

@@ -21,27 +21,13 @@ import type { Duplex } from "node:stream";
 import { errors } from "undici";
 import { asError, ConnectionLostError } from "../../errors.ts";
 import type { UseOptions } from "../../pool/index.ts";
-import type { RoutingPool } from "../../routing/index.ts";
+import { bySaying, Call, type Caller, type Attempt as Routed, type RoutingPool } from "../../routing/index.ts";
 import { emit } from "../../telemetry/index.ts";
+import { type Attempt, blameless } from "./attempt.ts";
 import type { HttpConnection } from "./connection.ts";
+import { Hold } from "./hold.ts";
 import type { Fields, Listener } from "./listener.ts";
 import { type HttpRequest, isRepeatable, isReplayable } from "./request.ts";
-
-/** One sending of an exchange, over one connection. */
-export interface Attempt {
-  /**
-   * Settles when the connection is free of it. It rejects with a {ConnectionLostError} when it may be made again, with
-   * `blameless` when the connection is not to blame, else with what went wrong.
-   */
-  readonly over: Promise<void>;
-  /** Called once, first. Never throws. */
-  send(): void;
-  /** Nobody waits for it any more. */
-  abort(reason: Error): void;
-}
-
-/** What an attempt ends with that failed through no fault of its connection. Nobody sees it: the handler knows why. */
-export const blameless: Error = new Error("the request ended early, for a reason of its caller's");
 
 /** How requests are to be treated; the same for all of a dispatcher. */
 export interface ExchangePolicy {
@@ -53,7 +39,9 @@ export interface ExchangePolicy {
   crowded: boolean;
 }
 
-export class Exchange {
+const done: Promise<void> = Promise.resolve();
+
+export class Exchange implements Caller<HttpConnection> {
   readonly request: HttpRequest;
   readonly listener: Listener;
   /** Called once when it has been sent, or has ended unsent. */
@@ -75,6 +63,10 @@ export class Exchange {
   /** What the last attempt ended with, if it may be made again. */
   #lost: ConnectionLostError | undefined;
   #settled = false;
+  /** Called when the pool is through with it. */
+  #through: (() => void) | undefined = undefined;
+  /** What the handler has of us. */
+  #hold: Hold<Exchange> | undefined = undefined;
 
   constructor(request: HttpRequest, listener: Listener, policy: ExchangePolicy) {
     this.request = request;
@@ -94,8 +86,10 @@ export class Exchange {
 
   /** Tells the handler that it begins, and how to abort it. It may do so at once. */
   begin(): void {
+    const hold = new Hold<Exchange>(this);
+    this.#hold = hold;
     try {
-      this.listener.start((reason) => this.abort(reason));
+      this.listener.start((reason) => hold.on?.abort(reason));
     } catch (thrown) {
       this.fail(asError(thrown));
     }
@@ -119,13 +113,35 @@ export class Exchange {
     if (policy.crowded) options.signal = (this.#leaving = new Leaving()) as unknown as AbortSignal;
     const key = policy.key === undefined ? undefined : this.#key(policy.key);
     if (key !== undefined) options.key = key;
-    pool
-      .use((connection) => this.#send(connection), options)
-      .then(through, (error: Error) => {
-        this.#refused(error);
-        through?.();
-      });
+    this.#through = through;
+    new Call(pool.traffic, this, options).begin();
     policy.crowded = !this.#sent;
+  }
+
+  /** A connection has room for it. */
+  work(connection: HttpConnection, routed: Routed<HttpConnection>): typeof bySaying {
+    // Nobody wants it any more; or the response has begun, and then a copy comes too late.
+    if (this.#settled || this.#answering !== undefined) throw blameless;
+    const attempt = connection.begin(this, routed);
+    if (this.#attempt === undefined) this.#attempt = attempt;
+    else this.#copy = attempt;
+    this.#sent = true;
+    this.#served();
+    attempt.send();
+    return bySaying;
+  }
+
+  /** The pool is through with it. */
+  resolve(): void {
+    this.#through?.();
+  }
+
+  /** The same, and it has not gone well. What the handler hears of that, it hears after `dispatch` has returned. */
+  reject(error: Error): void {
+    void done.then(() => {
+      this.#refused(error);
+      this.#through?.();
+    });
   }
 
   /** The caller gives up, at any point. */
@@ -179,7 +195,7 @@ export class Exchange {
    */
   complete(attempt: Attempt, trailers: Fields): void {
     if (!this.wants(attempt)) return;
-    this.#settled = true;
+    this.#settle();
     try {
       this.listener.complete(trailers);
     } catch (thrown) {
@@ -191,7 +207,7 @@ export class Exchange {
   upgraded(attempt: Attempt, statusCode: number, fields: Fields, socket: Duplex): void {
     if (!this.wants(attempt)) return;
     this.#takenBy(attempt);
-    this.#settled = true;
+    this.#settle();
     this.listener.upgraded(statusCode, fields, socket);
   }
 
@@ -221,9 +237,14 @@ export class Exchange {
   /** The end, for the handler. */
   fail(error: Error): void {
     if (this.#settled) return;
-    this.#settled = true;
+    this.#settle();
     this.#served();
     this.#tellFailed(error);
+  }
+
+  #settle(): void {
+    this.#settled = true;
+    this.#hold?.release();
   }
 
   /** What a handler throws in its last call has nobody to go to. */
@@ -239,18 +260,6 @@ export class Exchange {
     const tell = this.onServed;
     this.onServed = undefined;
     tell?.();
-  }
-
-  #send(connection: HttpConnection): Promise<void> {
-    // Nobody wants it any more; or the response has begun, and then a copy comes too late.
-    if (this.#settled || this.#answering !== undefined) return Promise.reject(blameless);
-    const attempt = connection.begin(this);
-    if (this.#attempt === undefined) this.#attempt = attempt;
-    else this.#copy = attempt;
-    this.#sent = true;
-    this.#served();
-    attempt.send();
-    return attempt.over;
   }
 
   /** This one answers. The other, if there is one, has lost the race. */

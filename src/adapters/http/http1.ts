@@ -20,10 +20,11 @@ import type { Duplex } from "node:stream";
 import * as undici from "undici";
 import type { OpenContext } from "../../connection/index.ts";
 import { asError } from "../../errors.ts";
-import { newPromise, takeReject, takeResolve } from "../../runtime/index.ts";
+import type { Attempt as Routed } from "../../routing/index.ts";
 import { emit } from "../../telemetry/index.ts";
+import { Attempt, blameless } from "./attempt.ts";
 import type { HttpConnection } from "./connection.ts";
-import { type Attempt, blameless, type Exchange } from "./exchange.ts";
+import type { Exchange } from "./exchange.ts";
 import { RawFields, type RawHeaders } from "./listener.ts";
 import type { HttpRequest } from "./request.ts";
 
@@ -94,8 +95,8 @@ export class Http1Connection implements HttpConnection {
     this.#take(socket);
   }
 
-  begin(exchange: Exchange): Attempt {
-    return new Http1Attempt(this, exchange);
+  begin(exchange: Exchange, routed: Routed<HttpConnection>): Attempt {
+    return new Http1Attempt(this, exchange, routed);
   }
 
   /** @internal */
@@ -134,9 +135,9 @@ export class Http1Connection implements HttpConnection {
   }
 
   /** After an attempt: a socket that the client has given up must not be chosen before there is another. @internal */
-  readonly look = (): void => {
+  look(): void {
     if (this.#socket?.destroyed === true) this.#setCapacity(0);
-  };
+  }
 
   /** A fresh socket, which the client does not know yet. */
   #take(socket: Socket): void {
@@ -221,27 +222,20 @@ class Gone extends Error {
 }
 
 /** One request on a client: a handler of the old shape, which undici 7 takes as it is. */
-class Http1Attempt implements Attempt {
-  readonly over: Promise<void> = newPromise<void>();
-  readonly #resolve: (value: undefined) => void = takeResolve<undefined>();
-  readonly #reject: (error: unknown) => void = takeReject();
+class Http1Attempt extends Attempt {
   readonly #connection: Http1Connection;
-  readonly #exchange: Exchange;
   /** How to abort it; there since the client has begun to send it. */
   #abort: ((reason: Error) => void) | undefined;
   /** It was sent, its socket went, and undici would send it again. */
   #again = false;
-  #ended = false;
 
-  constructor(connection: Http1Connection, exchange: Exchange) {
+  constructor(connection: Http1Connection, exchange: Exchange, routed: Routed<HttpConnection>) {
+    super(exchange, routed);
     this.#connection = connection;
-    this.#exchange = exchange;
-    // The first to hear of it: before the pool can choose this connection again.
-    this.over.then(connection.look, connection.look);
   }
 
   send(): void {
-    this.#connection.dispatch(this.#exchange.request, this);
+    this.#connection.dispatch(this.exchange.request, this);
   }
 
   abort(reason: Error): void {
@@ -260,38 +254,38 @@ class Http1Attempt implements Attempt {
     }
     this.#abort = abort;
     // A throw ends the request and spares the socket, which an abort would cost.
-    if (!this.#exchange.sending(this)) throw blameless;
+    if (!this.exchange.sending(this)) throw blameless;
     this.#connection.began();
   }
 
   onBodySent(chunk: Uint8Array): void {
-    if (this.#exchange.wants(this)) this.#exchange.listener.bodySent(chunk);
+    if (this.exchange.wants(this)) this.exchange.listener.bodySent(chunk);
   }
 
   onRequestSent(): void {
-    if (this.#exchange.wants(this)) this.#exchange.listener.requestSent();
+    if (this.exchange.wants(this)) this.exchange.listener.requestSent();
   }
 
   onResponseStarted(): void {
-    if (this.#exchange.wants(this)) this.#exchange.listener.responseStarted();
+    if (this.exchange.wants(this)) this.exchange.listener.responseStarted();
   }
 
   onHeaders(statusCode: number, headers: RawHeaders, resume: () => void, statusText: string): boolean {
-    return this.#exchange.headers(this, statusCode, new RawFields(headers), resume, statusText);
+    return this.exchange.headers(this, statusCode, new RawFields(headers), resume, statusText);
   }
 
   onData(chunk: Buffer): boolean {
-    return this.#exchange.data(this, chunk);
+    return this.exchange.data(this, chunk);
   }
 
   onComplete(trailers: RawHeaders): void {
-    this.#end(true, this.#exchange.failure);
-    this.#exchange.complete(this, trailers.length === 0 ? noFields : new RawFields(trailers));
+    this.#end(true, this.exchange.failure);
+    this.exchange.complete(this, trailers.length === 0 ? noFields : new RawFields(trailers));
   }
 
   onUpgrade(statusCode: number, headers: RawHeaders, socket: Duplex): void {
     try {
-      this.#exchange.upgraded(this, statusCode, new RawFields(headers), socket);
+      this.exchange.upgraded(this, statusCode, new RawFields(headers), socket);
     } finally {
       this.#end(true, undefined);
     }
@@ -299,22 +293,23 @@ class Http1Attempt implements Attempt {
 
   onError(given: Error): void {
     const error = given instanceof Gone ? given.cause : given;
-    if (!this.#exchange.wants(this)) {
+    if (!this.exchange.wants(this)) {
       this.#end(true, blameless); // Given up: that the socket went with it is the price.
       return;
     }
     const lost = this.#again || (!this.#connection.alive && !isAnAnswer(error));
     const sent = this.#abort === undefined ? "no" : "maybe";
-    const ending = this.#exchange.attemptFailed(this, error, lost ? sent : undefined);
+    const ending = this.exchange.attemptFailed(this, error, lost ? sent : undefined);
     this.#end(false, lost || isAnAnswer(error) ? ending : blameless);
   }
 
+  override tellPool(): void {
+    this.#connection.look(); // Before the pool can choose it again.
+    super.tellPool();
+  }
+
   #end(ok: boolean, error: Error | undefined): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    if (!ok) this.#connection.failed();
-    if (error === undefined) this.#resolve(undefined);
-    else this.#reject(error);
+    if (this.end(error) && !ok) this.#connection.failed();
   }
 }
 

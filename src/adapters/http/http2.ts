@@ -22,19 +22,14 @@ import { Readable } from "node:stream";
 import { errors } from "undici";
 import type { OpenContext } from "../../connection/index.ts";
 import { asError } from "../../errors.ts";
-import {
-  Deadlines,
-  type DurationList,
-  newPromise,
-  type Runtime,
-  takeReject,
-  takeResolve,
-  type Timed,
-} from "../../runtime/index.ts";
+import type { Attempt as Routed } from "../../routing/index.ts";
+import { Deadlines, type DurationList, type Runtime, type Timed } from "../../runtime/index.ts";
+import { Attempt, blameless } from "./attempt.ts";
 import { type Body, bodyOf, sendBody } from "./body.ts";
 import type { HttpConnection } from "./connection.ts";
-import { type Attempt, blameless, type Exchange } from "./exchange.ts";
+import type { Exchange } from "./exchange.ts";
 import { Http2Fields, requestHeaders } from "./headers.ts";
+import { Hold } from "./hold.ts";
 import type { HttpRequest } from "./request.ts";
 
 const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_HTTP_1_1_REQUIRED, NGHTTP2_REFUSED_STREAM } = constants;
@@ -53,14 +48,6 @@ const expectsBody: ReadonlySet<string> = new Set(["POST", "PUT", "PATCH", "QUERY
 
 /** Methods of which Node knows that there is no body to come. */
 const endsByItself: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE"]);
-
-/** Node gives headers a second time, as they came; its types do not say so. */
-interface FieldEvents {
-  on(
-    event: "headers" | "response" | "trailers",
-    listener: (headers: unknown, flags: number, flat: readonly string[]) => void,
-  ): unknown;
-}
 
 export interface Http2Options {
   readonly origin: string;
@@ -136,8 +123,8 @@ export class Http2Connection implements HttpConnection {
     return this.#session.destroyed ? this.#reason() : undefined;
   }
 
-  begin(exchange: Exchange): Attempt {
-    return new Http2Attempt(this, exchange);
+  begin(exchange: Exchange, routed: Routed<HttpConnection>): Attempt {
+    return new Http2Attempt(this, exchange, routed);
   }
 
   /** @internal */
@@ -189,17 +176,15 @@ export class Http2Connection implements HttpConnection {
   }
 }
 
-export class Http2Attempt implements Attempt, Timed {
+export class Http2Attempt extends Attempt implements Timed {
   deadline = 0;
   timedBefore: Timed | undefined = undefined;
   timedAfter: Timed | undefined = undefined;
   timedIn: DurationList | undefined = undefined;
-  readonly over: Promise<void> = newPromise<void>();
-  readonly #resolve: (value: undefined) => void = takeResolve<undefined>();
-  readonly #reject: (error: unknown) => void = takeReject();
   readonly #connection: Http2Connection;
-  readonly #exchange: Exchange;
   #stream: ClientHttp2Stream | undefined;
+  /** What the handler has of us. */
+  #hold: Hold<Http2Attempt> | undefined = undefined;
   #trailers: Http2Fields = noFields;
   #bodyTimeoutMs: number = defaultTimeoutMs;
   #answering = false;
@@ -211,23 +196,22 @@ export class Http2Attempt implements Attempt, Timed {
   #late: Error | undefined;
   /** A whole response has been handed on. */
   #complete = false;
-  #ended = false;
 
-  constructor(connection: Http2Connection, exchange: Exchange) {
+  constructor(connection: Http2Connection, exchange: Exchange, routed: Routed<HttpConnection>) {
+    super(exchange, routed);
     this.#connection = connection;
-    this.#exchange = exchange;
   }
 
   send(): void {
     const session = this.#connection.started(this);
-    const { request } = this.#exchange;
+    const { request } = this.exchange;
     let body: Body | undefined;
     try {
       body = this.#open(session, request);
     } catch (thrown) {
       // A session that is ending takes nothing: it was not sent. Else the request is one that cannot be sent.
       const error = asError(thrown);
-      const ending = this.#exchange.attemptFailed(this, error, session.closed ? "no" : undefined);
+      const ending = this.exchange.attemptFailed(this, error, session.closed ? "no" : undefined);
       this.#end(session.closed ? ending : blameless);
       return;
     }
@@ -237,21 +221,27 @@ export class Http2Attempt implements Attempt, Timed {
   }
 
   abort(reason: Error): void {
-    this.#error ??= reason;
+    this.failed(reason);
     this.#stop();
   }
 
   /** Too long nothing was heard of it. */
   late(): void {
     const error = this.#answering ? new errors.BodyTimeoutError() : new errors.HeadersTimeoutError();
-    this.#late = this.#exchange.attemptFailed(this, error, undefined);
+    this.#late = this.exchange.attemptFailed(this, error, undefined);
     this.#stop();
+  }
+
+  /** The handler has room again. */
+  resume(): void {
+    this.#watch(this.#bodyTimeoutMs);
+    this.#stream?.resume();
   }
 
   /** The session has gone. */
   lost(error: Error): void {
-    this.#error ??= error;
-    this.#closed();
+    this.failed(error);
+    this.closed();
   }
 
   #open(session: ClientHttp2Session, request: HttpRequest): Body | undefined {
@@ -268,28 +258,12 @@ export class Http2Attempt implements Attempt, Timed {
       if (Number(claimed) !== body.length) throw new errors.RequestContentLengthMismatchError();
       headers["content-length"] = String(body.length);
     } else if (body === undefined && expectsBody.has(request.method)) headers["content-length"] ??= "0";
-    if (!this.#exchange.sending(this)) throw blameless;
+    if (!this.exchange.sending(this)) throw blameless;
     // Told nothing, Node ends these by itself; an option here costs it (20) as much as opening the stream.
     const asUsual = body === undefined && endsByItself.has(request.method);
     const stream = asUsual ? session.request(headers) : session.request(headers, { endStream: body === undefined });
     this.#stream = stream;
-    stream.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-      // Node ends the reading of a stream at its last frame, and just so when it is reset with NO_ERROR in the middle of
-      // its body. By then it is closed, and that tells them apart.
-      if (chunk === null && !stream.closed) this.#whole = true;
-      return Readable.prototype.push.call(stream, chunk, encoding);
-    };
-    const heard: FieldEvents = stream;
-    heard.on("headers", (_, __, flat) => this.#informed(flat));
-    heard.on("response", (_, __, flat) => this.#responded(stream, flat));
-    heard.on("trailers", (_, __, flat) => {
-      this.#trailers = new Http2Fields(flat);
-    });
-    stream.on("end", () => this.#read(stream));
-    stream.on("error", (error) => {
-      this.#error ??= error;
-    });
-    stream.on("close", () => this.#closed());
+    listen(stream as OwnStream, this);
     const { headersTimeoutMs = defaultTimeoutMs, bodyTimeoutMs = defaultTimeoutMs } = connection.options;
     this.#bodyTimeoutMs = request.bodyTimeout ?? bodyTimeoutMs;
     this.#watch(request.headersTimeout ?? headersTimeoutMs);
@@ -300,47 +274,60 @@ export class Http2Attempt implements Attempt, Timed {
     sendBody(
       body,
       this.#stream as ClientHttp2Stream,
-      (chunk) => this.#tell(() => this.#exchange.listener.bodySent(chunk)),
+      (chunk) => this.#tell(() => this.exchange.listener.bodySent(chunk)),
       () => this.#requestSent(),
       (error) => this.#bodyFailed(error),
     );
   }
 
   #requestSent(): void {
-    this.#tell(() => this.#exchange.listener.requestSent());
+    this.#tell(() => this.exchange.listener.requestSent());
   }
 
   #bodyFailed(error: Error): void {
     const stream = this.#stream as ClientHttp2Stream;
     // The stream broke under it, or the response was there first: that is said elsewhere.
     if (this.#complete || this.#late !== undefined || this.#error !== undefined || stream.rstCode) return;
-    this.#exchange.fail(error);
+    this.exchange.fail(error);
     this.#error = error;
     this.#stop();
   }
 
   /** 1xx. */
-  #informed(flat: readonly string[]): void {
+  informed(flat: readonly string[]): void {
     const status = statusOf(flat);
     if (status !== 100)
-      this.#tell(() => this.#exchange.headers(this, status, new Http2Fields(flat), () => undefined, ""));
+      this.#tell(() => this.exchange.headers(this, status, new Http2Fields(flat), () => undefined, ""));
   }
 
-  #responded(stream: ClientHttp2Stream, flat: readonly string[]): void {
+  responded(stream: OwnStream, flat: readonly string[]): void {
     this.#answering = true;
     this.#watch(this.#bodyTimeoutMs);
-    this.#tell(() => this.#exchange.listener.responseStarted());
-    const resume = (): void => {
-      if (this.#ended) return;
-      this.#watch(this.#bodyTimeoutMs);
-      stream.resume();
-    };
-    stream.on("data", (chunk: Buffer) => {
-      this.#watch(this.#bodyTimeoutMs);
-      if (!this.#tell(() => this.#exchange.data(this, chunk))) this.#pause(stream);
-    });
-    if (!this.#tell(() => this.#exchange.headers(this, statusOf(flat), new Http2Fields(flat), resume, "")))
+    this.#tell(() => this.exchange.listener.responseStarted());
+    const hold = new Hold<Http2Attempt>(this);
+    this.#hold = hold;
+    const resume = (): void => hold.on?.resume();
+    stream.on("data", onData);
+    if (!this.#tell(() => this.exchange.headers(this, statusOf(flat), new Http2Fields(flat), resume, "")))
       this.#pause(stream);
+  }
+
+  more(stream: ClientHttp2Stream, chunk: Buffer): void {
+    this.#watch(this.#bodyTimeoutMs);
+    if (!this.#tell(() => this.exchange.data(this, chunk))) this.#pause(stream);
+  }
+
+  trailed(flat: readonly string[]): void {
+    this.#trailers = new Http2Fields(flat);
+  }
+
+  /** The last frame of its response has come. */
+  ends(): void {
+    this.#whole = true;
+  }
+
+  failed(error: Error): void {
+    this.#error ??= error;
   }
 
   /** The handler has no room: as long as it waits, nothing is late. */
@@ -350,7 +337,7 @@ export class Http2Attempt implements Attempt, Timed {
   }
 
   /** All that came has been read. The handler hears of it when the stream is closed, for only then is there room. */
-  #read(stream: ClientHttp2Stream): void {
+  read(stream: ClientHttp2Stream): void {
     if (!this.#answering || !this.#whole || this.#error !== undefined || stream.rstCode) return;
     this.#complete = true;
     this.#connection.deadlines.remove(this);
@@ -358,10 +345,10 @@ export class Http2Attempt implements Attempt, Timed {
     if (!stream.writableFinished) stream.close(NGHTTP2_CANCEL);
   }
 
-  #closed(): void {
+  closed(): void {
     if (this.#complete) {
-      this.#end(this.#exchange.failure);
-      this.#exchange.complete(this, this.#trailers);
+      this.#end(this.exchange.failure);
+      this.exchange.complete(this, this.#trailers);
       return;
     }
     if (this.#late !== undefined) {
@@ -370,14 +357,14 @@ export class Http2Attempt implements Attempt, Timed {
     }
     const { rstCode: code } = this.#stream as ClientHttp2Stream;
     const error = this.#error ?? this.#connection.ending ?? new errors.SocketError(`stream closed with code ${code}`);
-    if (!this.#exchange.wants(this)) this.#end(blameless);
+    if (!this.exchange.wants(this)) this.#end(blameless);
     else if (isUsedUp(error)) {
       this.#connection.usedUp();
-      this.#end(this.#exchange.attemptFailed(this, error, "no"));
-    } else if (code === NGHTTP2_REFUSED_STREAM) this.#end(this.#exchange.attemptRefused(this, error));
+      this.#end(this.exchange.attemptFailed(this, error, "no"));
+    } else if (code === NGHTTP2_REFUSED_STREAM) this.#end(this.exchange.attemptRefused(this, error));
     else if (code === NGHTTP2_HTTP_1_1_REQUIRED || code === NGHTTP2_ENHANCE_YOUR_CALM) {
-      this.#end(this.#exchange.attemptFailed(this, error, undefined));
-    } else this.#end(this.#exchange.attemptFailed(this, error, "maybe"));
+      this.#end(this.exchange.attemptFailed(this, error, undefined));
+    } else this.#end(this.exchange.attemptFailed(this, error, "maybe"));
   }
 
   #stop(): void {
@@ -387,11 +374,11 @@ export class Http2Attempt implements Attempt, Timed {
 
   /** What the handler throws ends the request, as with undici. */
   #tell(act: () => boolean | void): boolean {
-    if (!this.#exchange.wants(this)) return true;
+    if (!this.exchange.wants(this)) return true;
     try {
       return act() !== false;
     } catch (thrown) {
-      this.#exchange.abort(asError(thrown));
+      this.exchange.abort(asError(thrown));
       return true;
     }
   }
@@ -403,16 +390,74 @@ export class Http2Attempt implements Attempt, Timed {
   }
 
   #end(error: Error | undefined): void {
-    if (this.#ended) return;
-    this.#ended = true;
+    if (!this.end(error)) return;
+    this.#hold?.release();
     this.#connection.deadlines.remove(this);
     this.#connection.ended(this);
-    if (error === undefined) this.#resolve(undefined);
-    else this.#reject(error);
   }
 }
 
 const noFields = new Http2Fields([]);
+
+/** Whose stream it is. So all streams have the same listeners: eight closures for each were a third of what we kept of it. */
+const owner: unique symbol = Symbol("attempt");
+
+interface OwnStream extends ClientHttp2Stream {
+  [owner]: Http2Attempt;
+  /** Node gives headers a second time, as they came; its types do not say so. */
+  on(event: "headers" | "response" | "trailers", listener: FieldsListener): this;
+  on(event: string, listener: (this: OwnStream, ...args: never[]) => void): this;
+}
+
+type FieldsListener = (this: OwnStream, headers: unknown, flags: number, flat: readonly string[]) => void;
+
+function listen(stream: OwnStream, attempt: Http2Attempt): void {
+  stream[owner] = attempt;
+  stream.push = onPush;
+  stream.on("headers", onHeaders);
+  stream.on("response", onResponse);
+  stream.on("trailers", onTrailers);
+  stream.on("end", onEnd);
+  stream.on("error", onError);
+  stream.on("close", onClose);
+}
+
+/**
+ * Node ends the reading of a stream at its last frame, and just so when it is reset with NO_ERROR in the middle of its
+ * body. By then it is closed, and that tells them apart.
+ */
+function onPush(this: OwnStream, chunk: unknown, encoding?: BufferEncoding): boolean {
+  if (chunk === null && !this.closed) this[owner].ends();
+  return Readable.prototype.push.call(this, chunk, encoding);
+}
+
+function onHeaders(this: OwnStream, _: unknown, __: number, flat: readonly string[]): void {
+  this[owner].informed(flat);
+}
+
+function onResponse(this: OwnStream, _: unknown, __: number, flat: readonly string[]): void {
+  this[owner].responded(this, flat);
+}
+
+function onData(this: OwnStream, chunk: Buffer): void {
+  this[owner].more(this, chunk);
+}
+
+function onTrailers(this: OwnStream, _: unknown, __: number, flat: readonly string[]): void {
+  this[owner].trailed(flat);
+}
+
+function onEnd(this: OwnStream): void {
+  this[owner].read(this);
+}
+
+function onError(this: OwnStream, error: Error): void {
+  this[owner].failed(error);
+}
+
+function onClose(this: OwnStream): void {
+  this[owner].closed();
+}
 
 /** A session has 2³⁰ streams in it. Then it can only finish. */
 function isUsedUp(error: Error): boolean {
