@@ -11,7 +11,7 @@
  *
  * Then the balance: 300 requests, one after another by eight callers, over servers that take 2, 2 and 100 ms.
  *
- *     npm run bench:http            [--starts 5] [--rounds 7] [--requests 2000]
+ *     npm run bench:http            [--starts 9] [--rounds 4] [--requests 2000]
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
@@ -54,8 +54,8 @@ else await work();
 async function lead(): Promise<void> {
   const text = { type: "string" } as const;
   const flags = parseArgs({ options: { starts: text, rounds: text, requests: text } }).values;
-  const starts = Number(flags.starts ?? 5);
-  const rounds = Number(flags.rounds ?? 7);
+  const starts = Number(flags.starts ?? 9);
+  const rounds = Number(flags.rounds ?? 4);
   const requests = Number(flags.requests ?? 2_000);
   const server = child();
   const ports = (await ask(server, { do: "serve", delayMs: 0 })) as Record<Protocol, number>;
@@ -111,7 +111,7 @@ async function lead(): Promise<void> {
     }
   }
   console.log(`\nBar: ${ours} at most 1.10 × the best of undici's.\n`);
-  await balance(3 * starts, `http://127.0.0.1:${ports["http/1.1"]}`);
+  await balance(2 * starts, `http://127.0.0.1:${ports["http/1.1"]}`);
   server.kill();
 }
 
