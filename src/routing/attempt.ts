@@ -23,6 +23,8 @@ import type { Traffic } from "./traffic.ts";
 export interface Caller<R> {
   /** Starts the work. Returns what it comes to, or a promise of that, or `bySaying`. */
   work(resource: R, attempt: Attempt<R>): unknown;
+  /** Runs what may start the work once more, where the caller's async context is to be. */
+  inContext(act: () => void): void;
   resolve(value: unknown): void;
   reject(error: unknown): void;
 }

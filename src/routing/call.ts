@@ -37,14 +37,24 @@ export class UseCaller<R, T> implements Caller<R> {
   readonly #resolve: (value: T) => void = takeResolve<T>();
   readonly #reject: (error: unknown) => void = takeReject();
   readonly #work: Work<R, T>;
+  /** The caller's context, where somebody else may have to start the work again. */
+  readonly #context: AsyncResource | undefined;
 
-  constructor(work: Work<R, T>) {
+  constructor(work: Work<R, T>, idempotent: boolean) {
     this.#work = work;
+    // Not AsyncLocalStorage.snapshot(), which on Node 20 costs 21 µs: as much as all the rest many times over.
+    this.#context = idempotent ? new AsyncResource("PoolCall") : undefined;
   }
 
   work(resource: R, context: WorkContext): T | Promise<T> {
     const work = this.#work;
     return work(resource, context);
+  }
+
+  /** What is not idempotent is begun again when its own promise has failed, which keeps the context. */
+  inContext(act: () => void): void {
+    if (this.#context === undefined) act();
+    else this.#context.runInAsyncScope(act);
   }
 
   resolve(value: unknown): void {
@@ -114,8 +124,6 @@ export class Call<R> implements Abortable, AttemptOwner<R> {
   readonly traffic: Traffic<R>;
   readonly #caller: Caller<R>;
   readonly #options: UseOptions;
-  /** The caller's async context, where somebody else may have to start the work again. */
-  #context: AsyncResource | undefined = undefined;
   /** Attempts made. */
   #tries = 0;
   settled = false;
@@ -149,8 +157,6 @@ export class Call<R> implements Abortable, AttemptOwner<R> {
         }
         watchAbort(theirs, this);
       }
-      // Not AsyncLocalStorage.snapshot(), which on Node 20 costs 21 µs: as much as all the rest many times over.
-      if (options.idempotent === true) this.#context = new AsyncResource("PoolCall");
     }
     const member = traffic.admit(options.key === undefined ? anyone : { key: options.key }, now);
     if (member === undefined) this.#takeDetour(now).wait(options.timeoutMs ?? defaultWaitMs, false);
@@ -216,10 +222,7 @@ export class Call<R> implements Abortable, AttemptOwner<R> {
     const sent = error instanceof ConnectionLostError ? error.sent : undefined;
     if (sent !== undefined) this.#avoid(attempt);
     if (this.#attempt !== undefined) return; // Its copy is still at work.
-    const again = (): void => this.#retryOr(attempt, error, sent);
-    const context = this.#context;
-    if (context === undefined) again();
-    else context.runInAsyncScope(again);
+    this.#caller.inContext(() => this.#retryOr(attempt, error, sent));
   }
 
   /** Made by the end of the first attempt at the latest, and so with its start, which is the call's. */
@@ -283,7 +286,7 @@ export class Call<R> implements Abortable, AttemptOwner<R> {
     const delayMs = this.traffic.hedging?.delayMs(now);
     if (delayMs === undefined || delayMs === Infinity) return;
     const detour = this.#takeDetour(now);
-    detour.hedge = new HedgeTimer(() => this.#context?.runInAsyncScope(() => this.#hedge(detour, delayMs)));
+    detour.hedge = new HedgeTimer(() => this.#caller.inContext(() => this.#hedge(detour, delayMs)));
     this.traffic.hedgeTimers.add(detour.hedge, now, delayMs);
   }
 

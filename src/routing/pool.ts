@@ -265,7 +265,7 @@ export class RoutingPool<R> implements Pool<R> {
     } catch (error) {
       return Promise.reject(error);
     }
-    const caller = new UseCaller(work);
+    const caller = new UseCaller(work, options.idempotent === true);
     new Call(this.traffic, caller, options).begin();
     return caller.promise;
   }
@@ -318,7 +318,7 @@ export class RoutingPool<R> implements Pool<R> {
     const members = this.#members().filter((member) => member.registered);
     members.sort((a, b) => a.slot - b.slot);
     const calls = members.map((member) => {
-      const caller = new UseCaller(work);
+      const caller = new UseCaller(work, false);
       new Call(this.traffic, caller, noOptions).beginOn(member);
       return caller.promise;
     });

@@ -10,7 +10,7 @@ import { callback, checkFields, duration, either, flag, literal, oneOf, required
 import { type ExitReason, type HasProcess, isClean, type Process, processOf } from "../process/index.ts";
 import type { Backoff, Runtime, Timer } from "../runtime/index.ts";
 import { emit } from "../telemetry/index.ts";
-import { abandonVisit, endVisit, isOwnStart, visit } from "./inside.ts";
+import { abandonVisit, endVisit, isOwnStart, ownVisit, visit } from "./inside.ts";
 
 /** How to start a child, and what to do when it ends. Fields not named here are ignored. */
 export interface ChildSpec {
@@ -133,7 +133,7 @@ export class Child {
     return new Promise((resolve, reject) => {
       const parent = this.#parent;
       if (parent.stopping) return reject(parent.stoppedError());
-      const { visit: inside, result } = visit(parent, async () => this.spec.start(), this.spec.own);
+      const { visit: inside, result } = this.#enter()(parent, async () => this.spec.start());
       const giveUp = (): void => {
         abandonVisit(inside);
         reject(parent.stoppedError());
@@ -193,6 +193,10 @@ export class Child {
     this.restarting = false;
   }
 
+  #enter(): typeof visit {
+    return this.spec.own ? ownVisit : visit;
+  }
+
   #shown(): ChildInfo["process"] {
     const process = this.process;
     if (process?.alive) return process;
@@ -215,19 +219,15 @@ export class Child {
 
   async #ask(process: Process, shutdown: number | "infinity"): Promise<void> {
     let timer: Timer | undefined;
-    const { result } = visit(
-      this.#parent,
-      (inside) => {
-        // Before its monitors: they are no longer inside, and may call the supervisor.
-        process.hold(() => {
-          timer?.cancel();
-          endVisit(inside);
-          return undefined;
-        });
-        return process.stop({ timeoutMs: Infinity });
-      },
-      this.spec.own,
-    );
+    const { result } = this.#enter()(this.#parent, (inside) => {
+      // Before its monitors: they are no longer inside, and may call the supervisor.
+      process.hold(() => {
+        timer?.cancel();
+        endVisit(inside);
+        return undefined;
+      });
+      return process.stop({ timeoutMs: Infinity });
+    });
     if (shutdown === 0) process.kill();
     if (shutdown !== "infinity" && process.alive) {
       timer = this.#parent.runtime.setTimer(() => process.kill(), shutdown, { keepAlive: true });

@@ -12,9 +12,9 @@
  *
  * Up to Node 22 the first `AsyncLocalStorage` that is run costs the whole program something for good, also when it is
  * switched off again: V8 gives up compiling promises away (its "PromiseHook" protector; 500 bytes more a `fetch`). The
- * children that pools have of their own (`ownStart`) call no supervisor that waits for them, so their visits are seen
- * only in the step in which they begin, by the supervisor that is started there; and a program whose supervisors are its
- * pools' keeps its promises as they were.
+ * children that pools have of their own (`ownStart`) call no supervisor that waits for them, so nobody need know that
+ * code runs inside their visits, and what they start ends soon, so that it can be killed then. A program whose
+ * supervisors are its pools' keeps its promises as they were.
  */
 
 import { Carried } from "../runtime/index.ts";
@@ -26,18 +26,15 @@ export interface Visit {
   at: "under way" | "over" | "abandoned";
   /** How to kill what was started within it. */
   readonly born: Set<() => void>;
-  /** Whether it is of a child of our own, and carried no further than the step in which it begins. */
-  readonly own: boolean;
+  /** Whether it is carried along the async context. */
+  readonly carried: boolean;
 }
 
 const visits = new Carried<Visit>();
 
-/** The visit of a child of our own whose first step this is. */
-let stepping: Visit | undefined;
-
 const ownStarts = new WeakSet<object>();
 
-/** Marks the start function of a child that calls no supervisor that waits for it, be it in its start or in its stop. */
+/** Marks the start function of a child that calls no supervisor that waits for it, and whose start soon settles. */
 export function ownStart<F extends object>(start: F): F {
   ownStarts.add(start);
   return start;
@@ -48,21 +45,25 @@ export function isOwnStart(start: object): boolean {
 }
 
 /** Runs `act` as a visit of `of`. End it with `endVisit`, once, when what it started has settled. */
-export function visit<T>(of: Visit["of"], act: (visit: Visit) => T, own: boolean = false): { visit: Visit; result: T } {
-  const visit: Visit = { of, outer: currentVisit(), at: "under way", born: new Set(), own };
-  const before = stepping;
-  stepping = own ? visit : undefined;
-  try {
-    return { visit, result: own ? act(visit) : visits.run(visit, () => act(visit)) };
-  } finally {
-    stepping = before;
-  }
+export function visit<T>(of: Visit["of"], act: (visit: Visit) => T): { visit: Visit; result: T } {
+  const visit = newVisit(of, true);
+  return { visit, result: visits.run(visit, () => act(visit)) };
+}
+
+/** The same for a child of our own: nobody in it is seen to be inside. */
+export function ownVisit<T>(of: Visit["of"], act: (visit: Visit) => T): { visit: Visit; result: T } {
+  const visit = newVisit(of, false);
+  return { visit, result: act(visit) };
+}
+
+function newVisit(of: Visit["of"], carried: boolean): Visit {
+  return { of, outer: currentVisit(), at: "under way", born: new Set(), carried };
 }
 
 export function endVisit(visit: Visit): void {
   visit.at = "over";
   visit.born.clear();
-  if (!visit.own) visits.end();
+  if (visit.carried) visits.end();
 }
 
 /** Gives up a visit nobody waits for any more, and what was started within it. */
@@ -74,7 +75,7 @@ export function abandonVisit(visit: Visit): void {
 
 /** The innermost visit we are in that is not over. */
 export function currentVisit(): Visit | undefined {
-  let visit = stepping ?? visits.get();
+  let visit = visits.get();
   while (visit?.at === "over") visit = visit.outer;
   return visit;
 }

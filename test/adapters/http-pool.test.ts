@@ -1,6 +1,8 @@
 /**
  * The dispatcher as a pool: capacity, loss, retries, ends.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { connect as connectNet, createServer as createNetServer, type Socket } from "node:net";
 import { once } from "node:events";
 import { Readable } from "node:stream";
@@ -273,6 +275,25 @@ describe.each(protocols)("over %s", (protocol) => {
     await until(() => sockets.size === 0);
   });
 
+  test("a handler hears of its failure in the context of its own request, whoever has brought it about", async () => {
+    const storage = new AsyncLocalStorage<string>();
+    const gate = new Gate();
+    const { url } = await numbered(protocol, (_, end) => void gate.pass().then(end));
+    const to = await dispatcher({ endpoints: [url], connections: 1, useH2c, maxConcurrentStreams: 2, pipelining: 2 });
+    await to.ready();
+    const seen: unknown[] = [];
+    const asked = ["GET", "POST", "GET", "POST"].map((method, at) => {
+      const heard = handler("new", (call) => {
+        if (call === "error") seen.push([at, storage.getStore()]);
+      });
+      return storage.run(`caller ${at}`, () => ask(to, { method }, heard));
+    });
+    await until(() => gate.waiting > 0);
+    await storage.run("whoever ends it", () => to.destroy());
+    await Promise.all(asked);
+    expect(seen.toSorted()).toEqual([0, 1, 2, 3].map((at) => [at, `caller ${at}`]));
+  });
+
   test("close and destroy call back, if they are asked to, as undici's dispatchers do", async () => {
     const { url, sockets } = await numbered(protocol);
     const ends: ((to: HttpDispatcher, told: () => void) => void)[] = [
@@ -459,12 +480,19 @@ describe("over http/1.1", () => {
     });
     const to = await dispatcher({ endpoints: [url], connections: 1, pipelining: 2 });
     await to.ready();
+    const storage = new AsyncLocalStorage<string>();
+    const contexts: unknown[] = [];
+    const note = (): void => void contexts.push(storage.getStore());
+    subscribe("undici:request:create", note);
     // undici sends nothing behind a POST: the second waits in the client.
-    const first = ask(to, { path: "/first", method: "POST" }, handler("new"));
-    const second = ask(to, { path: "/second", method: "POST" }, handler("new"));
+    const post = (path: string): Promise<Heard> =>
+      storage.run(path, () => ask(to, { path, method: "POST" }, handler("new")));
+    const [first, second] = [post("/first"), post("/second")];
     expect(statsOf(to).inFlight).toBe(2);
     expect((await first).error()).toBeInstanceOf(errors.SocketError);
     expect((await second).body()).toBe("whole");
+    unsubscribe("undici:request:create", note);
+    expect(contexts, "each is sent, and sent again, in its caller's context").toEqual(["/first", "/second", "/second"]);
     expect([asked, accepted()]).toEqual([["/first", "/second"], 2]);
     expect(statsOf(to).totals).toMatchObject({ lost: 1, retried: 1 });
   });

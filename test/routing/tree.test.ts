@@ -99,6 +99,22 @@ test(
   }),
 );
 
+test("what a connector starts while it opens does not go with the pool that is killed meanwhile", async () => {
+  let shared: Promise<Supervisor> | undefined;
+  const connector: Connector<object> = {
+    name: "sharing",
+    open: async () => {
+      shared ??= Supervisor.start([], { strategy: "one_for_one", name: "shared" });
+      return shared;
+    },
+  };
+  const pool = await RoutingPool.start({ connector, size: 1 });
+  pool.process.kill();
+  const supervisor = await shared;
+  expect(supervisor?.process.alive).toBe(true);
+  await supervisor?.stop();
+});
+
 describe("a connection that is killed", () => {
   test(
     "is put back in its slot, and touches no other",

@@ -7,7 +7,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { describe, expect, test } from "vitest";
 import { Process } from "../../src/process/index.ts";
 import type { ChildSpec, DynamicSupervisor, Supervisor } from "../../src/supervisor/index.ts";
-import { currentVisit, endVisit, isInside, type Visit, visit } from "../../src/supervisor/inside.ts";
+import { currentVisit, endVisit, isInside, ownVisit, type Visit, visit } from "../../src/supervisor/inside.ts";
 import { outcome, running, type Stage, stage, standing } from "./workers.ts";
 
 type Of = Visit["of"];
@@ -152,36 +152,17 @@ test("a visit does not hold on to those that were over when it began", () => {
   });
 });
 
-test("a visit of a child of our own is seen in the step in which it begins, and not carried further", async () => {
-  const [outer, own, inner] = [0, 1, 2].map(() => ({ stoppedError: () => new Error() })) as [Of, Of, Of];
-  const { visit: around, result } = visit(outer, () => {
-    const { visit: ours, result: later } = visit(
-      own,
-      async () => {
-        expect([isInside(own), isInside(outer)]).toEqual([true, true]);
-        visit(inner, (within) => {
-          expect(currentVisit()).toBe(within);
-          endVisit(within);
-        });
-        expect(isInside(own)).toBe(true);
-        await Promise.resolve();
-        expect([isInside(own), isInside(outer)]).toEqual([false, true]);
-      },
-      true,
-    );
-    expect([isInside(own), isInside(outer)]).toEqual([false, true]);
-    return later.then(() => endVisit(ours));
+test("nobody is inside the visit of a child of our own, nor is anything born there", () => {
+  const [outer, own] = [0, 1].map(() => ({ stoppedError: () => new Error() })) as [Of, Of];
+  visit(outer, (around) => {
+    const { visit: ours } = ownVisit(own, (within) => {
+      expect(within.outer).toBe(around);
+      expect([currentVisit(), isInside(own), isInside(outer)]).toEqual([around, false, true]);
+    });
+    endVisit(ours);
+    expect(currentVisit()).toBe(around);
+    endVisit(around);
   });
-  expect(currentVisit()).toBeUndefined();
-  await result;
-  endVisit(around);
-});
-
-test("a visit of a child of our own that fails at once leaves no trace", () => {
-  const act = (): never => {
-    throw new Error("at once");
-  };
-  expect(() => visit({ stoppedError: () => new Error() }, act, true)).toThrow("at once");
   expect(currentVisit()).toBeUndefined();
 });
 

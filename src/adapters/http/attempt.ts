@@ -1,13 +1,12 @@
 /**
  * One sending of an exchange, over one connection: what the protocols (http1.ts, http2.ts) have in common.
  *
- * An attempt that has ended tells the pool so in the next microtask, all that have ended until then at once. Earlier
- * would be wrong: at the end of a response undici has not closed a socket yet that it is about to close, and whoever
+ * An attempt that has ended tells the pool so in a microtask of its own, in the order in which they ended. Earlier would be wrong: at the end of a response undici has not closed a socket yet that it is about to close, and whoever
  * tells many of one lost connection must not find the first of them on it again. A promise would do the same, and costs
  * each request four objects and two turns more.
  */
 
-import type { Attempt as Routed } from "../../routing/index.ts";
+import type { Attempt } from "../../routing/index.ts";
 import type { HttpConnection } from "./connection.ts";
 import type { Exchange } from "./exchange.ts";
 
@@ -16,18 +15,18 @@ export const blameless: Error = new Error("the request ended early, for a reason
 
 const done: Promise<void> = Promise.resolve();
 
-export abstract class Attempt {
+export abstract class HttpAttempt {
   /** Those that have ended, and whose pools do not know it yet. */
-  static #first: Attempt | undefined;
-  static #last: Attempt | undefined;
+  static #first: HttpAttempt | undefined;
+  static #last: HttpAttempt | undefined;
   protected readonly exchange: Exchange;
-  readonly #routed: Routed<HttpConnection>;
+  readonly #routed: Attempt<HttpConnection>;
   /** What it ends with; `undefined` is well. */
   #ending: Error | undefined = undefined;
   #ended = false;
-  #next: Attempt | undefined = undefined;
+  #next: HttpAttempt | undefined = undefined;
 
-  constructor(exchange: Exchange, routed: Routed<HttpConnection>) {
+  constructor(exchange: Exchange, routed: Attempt<HttpConnection>) {
     this.exchange = exchange;
     this.#routed = routed;
   }
@@ -49,12 +48,12 @@ export abstract class Attempt {
     if (this.#ended) return false;
     this.#ended = true;
     this.#ending = error;
-    const last = Attempt.#last;
-    Attempt.#last = this;
+    const last = HttpAttempt.#last;
+    HttpAttempt.#last = this;
     if (last !== undefined) last.#next = this;
     else {
-      Attempt.#first = this;
-      void done.then(Attempt.#tellPools);
+      HttpAttempt.#first = this;
+      void done.then(HttpAttempt.#tellPool);
     }
     return true;
   }
@@ -64,12 +63,12 @@ export abstract class Attempt {
     this.#routed.end(this.#ending === undefined, this.#ending);
   }
 
-  static readonly #tellPools = (): void => {
-    for (let attempt = Attempt.#first; attempt !== undefined; attempt = Attempt.#first) {
-      Attempt.#first = attempt.#next;
-      if (Attempt.#first === undefined) Attempt.#last = undefined;
-      attempt.#next = undefined; // One that is remembered is not to keep those after it.
-      attempt.tellPool();
-    }
+  static readonly #tellPool = (): void => {
+    const attempt = HttpAttempt.#first as HttpAttempt;
+    HttpAttempt.#first = attempt.#next;
+    if (HttpAttempt.#first === undefined) HttpAttempt.#last = undefined;
+    else void done.then(HttpAttempt.#tellPool);
+    attempt.#next = undefined; // One that is remembered is not to keep those after it.
+    attempt.tellPool();
   };
 }

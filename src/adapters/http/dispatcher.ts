@@ -1,7 +1,7 @@
 /**
  * An undici dispatcher on routing pools: what goes under `fetch`.
  *
- *     fetch(url, { dispatcher }) ─▶ dispatch ─▶ exchange ─▶ RoutingPool.use ─▶ a connection with room ─▶ the socket
+ *     fetch(url, { dispatcher }) ─▶ dispatch ─▶ exchange ─▶ a call of the pool's ─▶ a connection with room ─▶ the socket
  *
  * It comes in two kinds. With `endpoints` it is a load balancer: one pool, `connections` to each endpoint, open from the
  * start and kept open, and every request goes to whichever the strategy names. Without, it serves any origin, as undici's

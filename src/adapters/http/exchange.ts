@@ -8,7 +8,7 @@
  *        │     it may be sent again                             └──────────────────┤
  *        └── aborted, turned away ─────────────────────────────────────────────────┘
  *
- * The waiting, the choice and the right to try again are `RoutingPool.use`'s; an exchange is a work for it. What the
+ * The waiting, the choice and the right to try again are those of a call (routing/call.ts), whose caller it is. What the
  * pool must know it is told by how the work ends: with a `ConnectionLostError` as long as nothing of a response was
  * seen, with the error itself afterwards, for then nothing can be taken back.
  *
@@ -17,13 +17,14 @@
  * answer first, and the other is given up at that moment.
  */
 
+import { AsyncResource } from "node:async_hooks";
 import type { Duplex } from "node:stream";
 import { errors } from "undici";
 import { asError, ConnectionLostError } from "../../errors.ts";
 import type { UseOptions } from "../../pool/index.ts";
-import { bySaying, Call, type Caller, type Attempt as Routed, type RoutingPool } from "../../routing/index.ts";
+import { type Attempt, bySaying, Call, type Caller, type RoutingPool } from "../../routing/index.ts";
 import { emit } from "../../telemetry/index.ts";
-import { type Attempt, blameless } from "./attempt.ts";
+import { type HttpAttempt, blameless } from "./attempt.ts";
 import type { HttpConnection } from "./connection.ts";
 import { Hold } from "./hold.ts";
 import type { Fields, Listener } from "./listener.ts";
@@ -50,10 +51,10 @@ export class Exchange implements Caller<HttpConnection> {
   /** How to leave the line. */
   #leaving: Leaving | undefined;
   /** What is under way: one attempt, and where the pool hedges, its copy. */
-  #attempt: Attempt | undefined;
-  #copy: Attempt | undefined;
+  #attempt: HttpAttempt | undefined;
+  #copy: HttpAttempt | undefined;
   /** The one whose response it is. */
-  #answering: Attempt | undefined;
+  #answering: HttpAttempt | undefined;
   #sent = false;
   /** The status of the final response; 0 before. */
   #statusCode = 0;
@@ -65,6 +66,8 @@ export class Exchange implements Caller<HttpConnection> {
   #settled = false;
   /** Called when the pool is through with it. */
   #through: (() => void) | undefined = undefined;
+  /** The caller's, for its repeats and its failure; there since it was given to a pool. */
+  #context: AsyncResource | undefined = undefined;
   /** What the handler has of us. */
   #hold: Hold<Exchange> | undefined = undefined;
 
@@ -114,12 +117,13 @@ export class Exchange implements Caller<HttpConnection> {
     const key = policy.key === undefined ? undefined : this.#key(policy.key);
     if (key !== undefined) options.key = key;
     this.#through = through;
+    this.#context = new AsyncResource("HttpExchange");
     new Call(pool.traffic, this, options).begin();
     policy.crowded = !this.#sent;
   }
 
   /** A connection has room for it. */
-  work(connection: HttpConnection, routed: Routed<HttpConnection>): typeof bySaying {
+  work(connection: HttpConnection, routed: Attempt<HttpConnection>): typeof bySaying {
     // Nobody wants it any more; or the response has begun, and then a copy comes too late.
     if (this.#settled || this.#answering !== undefined) throw blameless;
     const attempt = connection.begin(this, routed);
@@ -144,6 +148,10 @@ export class Exchange implements Caller<HttpConnection> {
     });
   }
 
+  inContext(act: () => void): void {
+    (this.#context as AsyncResource).runInAsyncScope(act);
+  }
+
   /** The caller gives up, at any point. */
   abort(reason: Error | undefined): void {
     const error = reason ?? new errors.RequestAbortedError();
@@ -153,18 +161,18 @@ export class Exchange implements Caller<HttpConnection> {
   }
 
   /** Whether it is still waiting for what this attempt has to say. */
-  wants(attempt: Attempt): boolean {
+  wants(attempt: HttpAttempt): boolean {
     return !this.#settled && (this.#answering === undefined || this.#answering === attempt);
   }
 
   /** The connection is about to send it. `false`: nobody wants it any more, do not. */
-  sending(attempt: Attempt): boolean {
+  sending(attempt: HttpAttempt): boolean {
     if (!this.wants(attempt)) return false;
     if (!isReplayable(this.request)) this.#consumed = true;
     return true;
   }
 
-  headers(attempt: Attempt, statusCode: number, fields: Fields, resume: () => void, statusText: string): boolean {
+  headers(attempt: HttpAttempt, statusCode: number, fields: Fields, resume: () => void, statusText: string): boolean {
     if (!this.wants(attempt)) return true;
     if (statusCode >= 200) {
       this.#statusCode = statusCode;
@@ -173,7 +181,7 @@ export class Exchange implements Caller<HttpConnection> {
     return this.listener.headers(statusCode, fields, resume, statusText);
   }
 
-  data(attempt: Attempt, chunk: Buffer): boolean {
+  data(attempt: HttpAttempt, chunk: Buffer): boolean {
     return !this.wants(attempt) || this.listener.data(chunk);
   }
 
@@ -193,7 +201,7 @@ export class Exchange implements Caller<HttpConnection> {
    *
    * A handler that throws here does not want it and hears an error: undici's own retries are made so.
    */
-  complete(attempt: Attempt, trailers: Fields): void {
+  complete(attempt: HttpAttempt, trailers: Fields): void {
     if (!this.wants(attempt)) return;
     this.#settle();
     try {
@@ -204,7 +212,7 @@ export class Exchange implements Caller<HttpConnection> {
   }
 
   /** The socket is the handler's from now on; what it throws is for whoever holds the socket. */
-  upgraded(attempt: Attempt, statusCode: number, fields: Fields, socket: Duplex): void {
+  upgraded(attempt: HttpAttempt, statusCode: number, fields: Fields, socket: Duplex): void {
     if (!this.wants(attempt)) return;
     this.#takenBy(attempt);
     this.#settle();
@@ -215,7 +223,7 @@ export class Exchange implements Caller<HttpConnection> {
    * An attempt has failed: `sent` says whether its connection was lost, and what the other side can have seen. Returns
    * what the attempt ends with. As long as there is another, it is not the end.
    */
-  attemptFailed(attempt: Attempt, error: Error, sent: "no" | "maybe" | undefined): Error {
+  attemptFailed(attempt: HttpAttempt, error: Error, sent: "no" | "maybe" | undefined): Error {
     if (!this.wants(attempt)) return blameless;
     if (this.#attempt === attempt) this.#attempt = undefined;
     else this.#copy = undefined;
@@ -230,7 +238,7 @@ export class Exchange implements Caller<HttpConnection> {
   }
 
   /** The server refused it unread (REFUSED_STREAM): once that may be chance, twice it is an answer. */
-  attemptRefused(attempt: Attempt, error: Error): Error {
+  attemptRefused(attempt: HttpAttempt, error: Error): Error {
     return this.attemptFailed(attempt, error, this.#refusals++ === 0 ? "no" : undefined);
   }
 
@@ -250,7 +258,8 @@ export class Exchange implements Caller<HttpConnection> {
   /** What a handler throws in its last call has nobody to go to. */
   #tellFailed(error: Error): void {
     try {
-      this.listener.failed(error);
+      if (this.#context === undefined) this.listener.failed(error);
+      else this.inContext(() => this.listener.failed(error));
     } catch (thrown) {
       emit("callback.failed", { where: "HttpDispatcher: handler", error: asError(thrown) });
     }
@@ -263,7 +272,7 @@ export class Exchange implements Caller<HttpConnection> {
   }
 
   /** This one answers. The other, if there is one, has lost the race. */
-  #takenBy(attempt: Attempt): void {
+  #takenBy(attempt: HttpAttempt): void {
     this.#answering = attempt;
     const other = this.#attempt === attempt ? this.#copy : this.#attempt;
     other?.abort(new errors.RequestAbortedError("another connection has answered first"));

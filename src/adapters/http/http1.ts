@@ -20,9 +20,9 @@ import type { Duplex } from "node:stream";
 import * as undici from "undici";
 import type { OpenContext } from "../../connection/index.ts";
 import { asError } from "../../errors.ts";
-import type { Attempt as Routed } from "../../routing/index.ts";
+import type { Attempt } from "../../routing/index.ts";
 import { emit } from "../../telemetry/index.ts";
-import { Attempt, blameless } from "./attempt.ts";
+import { HttpAttempt, blameless } from "./attempt.ts";
 import type { HttpConnection } from "./connection.ts";
 import type { Exchange } from "./exchange.ts";
 import { RawFields, type RawHeaders } from "./listener.ts";
@@ -95,7 +95,7 @@ export class Http1Connection implements HttpConnection {
     this.#take(socket);
   }
 
-  begin(exchange: Exchange, routed: Routed<HttpConnection>): Attempt {
+  begin(exchange: Exchange, routed: Attempt<HttpConnection>): HttpAttempt {
     return new Http1Attempt(this, exchange, routed);
   }
 
@@ -222,14 +222,14 @@ class Gone extends Error {
 }
 
 /** One request on a client: a handler of the old shape, which undici 7 takes as it is. */
-class Http1Attempt extends Attempt {
+class Http1Attempt extends HttpAttempt {
   readonly #connection: Http1Connection;
   /** How to abort it; there since the client has begun to send it. */
   #abort: ((reason: Error) => void) | undefined;
   /** It was sent, its socket went, and undici would send it again. */
   #again = false;
 
-  constructor(connection: Http1Connection, exchange: Exchange, routed: Routed<HttpConnection>) {
+  constructor(connection: Http1Connection, exchange: Exchange, routed: Attempt<HttpConnection>) {
     super(exchange, routed);
     this.#connection = connection;
   }

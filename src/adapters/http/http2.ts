@@ -22,9 +22,9 @@ import { Readable } from "node:stream";
 import { errors } from "undici";
 import type { OpenContext } from "../../connection/index.ts";
 import { asError } from "../../errors.ts";
-import type { Attempt as Routed } from "../../routing/index.ts";
+import type { Attempt } from "../../routing/index.ts";
 import { Deadlines, type DurationList, type Runtime, type Timed } from "../../runtime/index.ts";
-import { Attempt, blameless } from "./attempt.ts";
+import { HttpAttempt, blameless } from "./attempt.ts";
 import { type Body, bodyOf, sendBody } from "./body.ts";
 import type { HttpConnection } from "./connection.ts";
 import type { Exchange } from "./exchange.ts";
@@ -123,7 +123,7 @@ export class Http2Connection implements HttpConnection {
     return this.#session.destroyed ? this.#reason() : undefined;
   }
 
-  begin(exchange: Exchange, routed: Routed<HttpConnection>): Attempt {
+  begin(exchange: Exchange, routed: Attempt<HttpConnection>): HttpAttempt {
     return new Http2Attempt(this, exchange, routed);
   }
 
@@ -176,7 +176,7 @@ export class Http2Connection implements HttpConnection {
   }
 }
 
-export class Http2Attempt extends Attempt implements Timed {
+export class Http2Attempt extends HttpAttempt implements Timed {
   deadline = 0;
   timedBefore: Timed | undefined = undefined;
   timedAfter: Timed | undefined = undefined;
@@ -197,7 +197,7 @@ export class Http2Attempt extends Attempt implements Timed {
   /** A whole response has been handed on. */
   #complete = false;
 
-  constructor(connection: Http2Connection, exchange: Exchange, routed: Routed<HttpConnection>) {
+  constructor(connection: Http2Connection, exchange: Exchange, routed: Attempt<HttpConnection>) {
     super(exchange, routed);
     this.#connection = connection;
   }

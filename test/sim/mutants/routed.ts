@@ -232,8 +232,8 @@ export const routed: readonly Mutant[] = [
   {
     name: "the caller's context is lost when a request is made again",
     file: "routing/call.ts",
-    before: "else context.runInAsyncScope(again);",
-    after: "else again();",
+    before: "else this.#context.runInAsyncScope(act);",
+    after: "else act();",
     scenario: "routing",
   },
   {

@@ -235,8 +235,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "the timer of a shutdown is not cleared",
     file: "supervisor/child.ts",
-    before: "          timer?.cancel();\n          endVisit(inside);",
-    after: "          endVisit(inside);",
+    before: "        timer?.cancel();\n        endVisit(inside);",
+    after: "        endVisit(inside);",
     scenario: "supervisor",
   },
   {
