@@ -281,17 +281,17 @@ describe.each(protocols)("over %s", (protocol) => {
     const { url } = await numbered(protocol, (_, end) => void gate.pass().then(end));
     const to = await dispatcher({ endpoints: [url], connections: 1, useH2c, maxConcurrentStreams: 2, pipelining: 2 });
     await to.ready();
-    const seen: unknown[] = [];
+    const seen = new Map<number, string | undefined>();
     const asked = ["GET", "POST", "GET", "POST"].map((method, at) => {
       const heard = handler("new", (call) => {
-        if (call === "error") seen.push([at, storage.getStore()]);
+        if (call === "error") seen.set(at, storage.getStore());
       });
       return storage.run(`caller ${at}`, () => ask(to, { method }, heard));
     });
     await until(() => gate.waiting > 0);
     await storage.run("whoever ends it", () => to.destroy());
     await Promise.all(asked);
-    expect(seen.toSorted()).toEqual([0, 1, 2, 3].map((at) => [at, `caller ${at}`]));
+    expect(seen).toEqual(new Map([0, 1, 2, 3].map((at) => [at, `caller ${at}`])));
   });
 
   test("close and destroy call back, if they are asked to, as undici's dispatchers do", async () => {
