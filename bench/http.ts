@@ -126,7 +126,7 @@ async function lead(): Promise<void> {
       ]);
     }
   }
-  console.log(`\nBar: ${ours} at most 1.10 × undici's.\n`);
+  console.log(`\nBar: ${ours} at most 1.10 × theirs.\n`);
   await balance(2 * starts, `http://127.0.0.1:${ports["http/1.1"]}`);
   server.kill();
 }

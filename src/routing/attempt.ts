@@ -95,7 +95,7 @@ export class Attempt<R> implements WorkContext {
     }
   }
 
-  /** The work has ended. Once. Makes room, and may start another attempt, in this very call. */
+  /** The work has ended. Once. Makes room, and may start another attempt, in this very call. @internal */
   end(ok: boolean, result: unknown): void {
     const at = this.#at;
     if (at === "over") return;

@@ -13,8 +13,8 @@
  * Up to Node 22 the first `AsyncLocalStorage` that is run costs the whole program something for good, also when it is
  * switched off again: V8 gives up compiling promises away (its "PromiseHook" protector; 500 bytes more a `fetch`). The
  * children that pools have of their own (`ownStart`) call no supervisor that waits for them, so nobody need know that
- * code runs inside their visits, and what they start ends soon, so that it can be killed then. A program whose
- * supervisors are its pools' keeps its promises as they were.
+ * code runs inside their visits; and their starts settle soon, so what was started in vain is killed soon enough then. A
+ * program whose supervisors are its pools' keeps its promises as they were.
  */
 
 import { Carried } from "../runtime/index.ts";

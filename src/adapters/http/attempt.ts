@@ -1,9 +1,10 @@
 /**
  * One sending of an exchange, over one connection: what the protocols (http1.ts, http2.ts) have in common.
  *
- * An attempt that has ended tells the pool so in a microtask of its own, in the order in which they ended. Earlier would be wrong: at the end of a response undici has not closed a socket yet that it is about to close, and whoever
- * tells many of one lost connection must not find the first of them on it again. A promise would do the same, and costs
- * each request four objects and two turns more.
+ * An attempt that has ended tells the pool so in a microtask of its own, in the order in which they ended. Earlier would
+ * be wrong: at the end of a response undici has not closed a socket yet that it is about to close, and whoever tells
+ * many of one lost connection must not find the first of them on it again. A promise would do the same, at the cost of
+ * four objects a request.
  */
 
 import type { Attempt } from "../../routing/index.ts";

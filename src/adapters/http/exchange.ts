@@ -24,7 +24,7 @@ import { asError, ConnectionLostError } from "../../errors.ts";
 import type { UseOptions } from "../../pool/index.ts";
 import { type Attempt, bySaying, Call, type Caller, type RoutingPool } from "../../routing/index.ts";
 import { emit } from "../../telemetry/index.ts";
-import { type HttpAttempt, blameless } from "./attempt.ts";
+import { blameless, type HttpAttempt } from "./attempt.ts";
 import type { HttpConnection } from "./connection.ts";
 import { Hold } from "./hold.ts";
 import type { Fields, Listener } from "./listener.ts";
@@ -148,6 +148,7 @@ export class Exchange implements Caller<HttpConnection> {
     });
   }
 
+  /** For repeats and copies, and for telling the handler that it has failed. */
   inContext(act: () => void): void {
     (this.#context as AsyncResource).runInAsyncScope(act);
   }

@@ -22,7 +22,7 @@ import type { OpenContext } from "../../connection/index.ts";
 import { asError } from "../../errors.ts";
 import type { Attempt } from "../../routing/index.ts";
 import { emit } from "../../telemetry/index.ts";
-import { HttpAttempt, blameless } from "./attempt.ts";
+import { blameless, HttpAttempt } from "./attempt.ts";
 import type { HttpConnection } from "./connection.ts";
 import type { Exchange } from "./exchange.ts";
 import { RawFields, type RawHeaders } from "./listener.ts";

@@ -24,7 +24,7 @@ import type { OpenContext } from "../../connection/index.ts";
 import { asError } from "../../errors.ts";
 import type { Attempt } from "../../routing/index.ts";
 import { Deadlines, type DurationList, type Runtime, type Timed } from "../../runtime/index.ts";
-import { HttpAttempt, blameless } from "./attempt.ts";
+import { blameless, HttpAttempt } from "./attempt.ts";
 import { type Body, bodyOf, sendBody } from "./body.ts";
 import type { HttpConnection } from "./connection.ts";
 import type { Exchange } from "./exchange.ts";
@@ -312,6 +312,7 @@ export class Http2Attempt extends HttpAttempt implements Timed {
       this.#pause(stream);
   }
 
+  /** A piece of the body. */
   more(stream: ClientHttp2Stream, chunk: Buffer): void {
     this.#watch(this.#bodyTimeoutMs);
     if (!this.#tell(() => this.exchange.data(this, chunk))) this.#pause(stream);
@@ -326,6 +327,7 @@ export class Http2Attempt extends HttpAttempt implements Timed {
     this.#whole = true;
   }
 
+  /** What it will end with, once its stream has closed. The first that is said counts. */
   failed(error: Error): void {
     this.#error ??= error;
   }
@@ -399,7 +401,7 @@ export class Http2Attempt extends HttpAttempt implements Timed {
 
 const noFields = new Http2Fields([]);
 
-/** Whose stream it is. So all streams have the same listeners: eight closures for each were a third of what we kept of it. */
+/** Whose stream it is. So all streams share their listeners: closures for each were a third of what we kept of it. */
 const owner: unique symbol = Symbol("attempt");
 
 interface OwnStream extends ClientHttp2Stream {
